@@ -1,0 +1,59 @@
+# Everything a person or a CI job runs. The work is done by scripts/, which say what they do and how long it took.
+# Builds and tools live under $XDG_CACHE_HOME (or ~/.cache)/clawlock, never in the checkout.
+
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clawlock/target
+
+.DEFAULT_GOAL := help
+.PHONY: help build test fmt crds docs deny advisories conformance demo bench fuzz mutants
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the clawlock binary, optimised and stripped
+	@scripts/toolchain
+	cargo build --release --locked -p clawlock
+	@ls -l "$$CARGO_TARGET_DIR/release/clawlock"
+
+test: ## everything a change must pass: format, lints, tests, drift of generated files, supply chain, conformance
+	@scripts/test
+
+fmt: ## format the Rust code
+	@scripts/toolchain
+	cargo fmt --all
+
+crds: ## write crds/yaml from the API types
+	@scripts/toolchain
+	cargo run --locked -p clawlock-crds --bin crdgen
+
+docs: ## write the generated tables of docs/
+	@scripts/toolchain
+	CLAWLOCK_WRITE_DOCS=1 cargo test --locked -p clawlock-policy --test documentation
+
+deny: ## licences, sources, banned crates, who may depend on whom
+	@scripts/toolchain
+	@scripts/deny bans licenses sources
+
+advisories: ## known vulnerabilities of the dependencies; needs the advisory database
+	@scripts/toolchain
+	@scripts/deny advisories
+
+conformance: ## real HTTP clients under clawlock dev, and h2spec against the listeners
+	@scripts/toolchain
+	@conformance/run
+
+demo: ## an unmodified OpenClaw under clawlock dev, told step by step
+	@scripts/toolchain
+	@demo/run
+
+bench: ## side by side with minimal proxies and with peers
+	@scripts/toolchain
+	@bench/run
+
+fuzz: ## every fuzz target, FUZZ_SECONDS (60) each
+	@scripts/toolchain
+	@scripts/fuzz
+
+mutants: ## how many changed lines of the policy engine its tests notice; long
+	@scripts/toolchain
+	@scripts/mutants

@@ -1,0 +1,154 @@
+//! Reads files of YAML into typed objects. Nothing is swallowed: every document becomes an object, is
+//! empty, or has a problem with its place. Strictness and bounds stand in the parts; this module puts
+//! them together and says where a problem of the compiler stands.
+
+mod object;
+mod tree;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clawlock_compile::Resources;
+
+use crate::problem::Problem;
+
+pub(crate) use object::{Object, ObjectId, Resource, Source};
+pub(crate) use tree::Mark;
+
+/// What a file came to.
+#[derive(Clone, Debug)]
+pub(crate) struct FileContent {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Its objects. When there are problems: those without one.
+    pub(crate) objects: Vec<Object>,
+    /// What is wrong in it.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Everything that was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Folder {
+    /// The files in the order of their names.
+    pub(crate) files: Vec<FileContent>,
+    /// What could not be listed.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads folders and files.
+pub(crate) fn read(paths: &[PathBuf]) -> Folder {
+    let found = walk::find(paths);
+    let mut problems: Vec<Problem> = found
+        .unreadable
+        .into_iter()
+        .map(|unreadable| Problem::in_file(&unreadable.path, Mark::START, unreadable.reason))
+        .collect();
+    if found.files.is_empty() && problems.is_empty() {
+        let path = paths.first().map_or_else(PathBuf::new, PathBuf::clone);
+        problems.push(Problem::in_file(&path, Mark::START, "there is no *.yaml here; run clawlock init to make one"));
+    }
+    let mut left = walk::MAX_TOTAL;
+    let files = found.files.into_iter().map(|path| read_file(path, &mut left)).collect();
+    Folder { files, problems }
+}
+
+fn read_file(path: PathBuf, left: &mut u64) -> FileContent {
+    match walk::read(&path, left) {
+        Ok(text) => parse(path, &text),
+        Err(reason) => {
+            let problems = vec![Problem::in_file(&path, Mark::START, reason)];
+            FileContent { path, objects: Vec::new(), problems }
+        }
+    }
+}
+
+/// Reads the text of a file.
+pub(crate) fn parse(path: PathBuf, text: &str) -> FileContent {
+    let mut content = FileContent { path, objects: Vec::new(), problems: Vec::new() };
+    let documents = match tree::parse(text) {
+        Ok(documents) => documents,
+        Err(error) => {
+            content.problems.push(Problem::in_file(&content.path, error.at, error.reason));
+            return content;
+        }
+    };
+    for document in documents {
+        match object::read(&document) {
+            Ok(None) => {}
+            Ok(Some((id, resource))) => {
+                let source = Arc::new(Source { file: content.path.clone(), root: document.root });
+                content.objects.push(Object { id, resource, source });
+            }
+            Err(mistakes) => content.problems.extend(mistakes.into_iter().map(|mistake| {
+                let mut problem = Problem::in_file(&content.path, mistake.at, mistake.reason);
+                problem.path = mistake.path;
+                problem
+            })),
+        }
+    }
+    content
+}
+
+impl Folder {
+    /// All objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.files.iter().flat_map(|file| &file.objects)
+    }
+
+    /// All problems of reading.
+    pub(crate) fn all_problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().chain(self.files.iter().flat_map(|file| &file.problems))
+    }
+}
+
+/// Objects as the compiler takes them.
+pub(crate) fn resources<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Resources {
+    let mut resources = Resources::default();
+    for object in objects {
+        match &object.resource {
+            Resource::Gateway(gateway) => resources.gateways.push(gateway.as_ref().clone()),
+            Resource::Upstream(upstream) => resources.upstreams.push(upstream.as_ref().clone()),
+            Resource::Policy(policy) => resources.policies.push(policy.as_ref().clone()),
+            Resource::Halt(halt) => resources.halts.push(halt.as_ref().clone()),
+            Resource::ConfigMap(map) => resources.config_maps.push(map.as_ref().clone()),
+        }
+    }
+    resources
+}
+
+/// Where objects stand.
+pub(crate) struct Places<'a>(BTreeMap<ObjectId, Vec<&'a Arc<Source>>>);
+
+impl<'a> Places<'a> {
+    /// The places of objects.
+    pub(crate) fn of(objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let mut places: BTreeMap<ObjectId, Vec<&Arc<Source>>> = BTreeMap::new();
+        for object in objects {
+            places.entry(object.id.clone()).or_default().push(&object.source);
+        }
+        Self(places)
+    }
+
+    /// A problem of the compiler with its place. An object that is there twice has it twice.
+    pub(crate) fn locate(&self, problem: &clawlock_compile::Problem, folder: &Path) -> Vec<Problem> {
+        let clawlock_compile::Problem { object, path, message, severity } = problem;
+        let located = |file: &Path, at: Mark| Problem {
+            file: file.to_owned(),
+            line: at.line,
+            column: at.column,
+            severity: (*severity).into(),
+            object: Some(object.to_string()),
+            path: Some(path.clone()),
+            message: message.clone(),
+        };
+        match self.0.get(&ObjectId::from(object)) {
+            Some(sources) => {
+                sources.iter().map(|source| located(&source.file, source.root.locate(path))).collect()
+            }
+            // The compiler only speaks of objects that it was given; a place is shown in any case.
+            None => vec![located(folder, Mark::START)],
+        }
+    }
+}

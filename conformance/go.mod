@@ -1,0 +1,3 @@
+module clawlock.dev/conformance
+
+go 1.19

@@ -1,0 +1,83 @@
+//! `AgentPolicy`: what the agents of one namespace may do. Written by the tenant, beside the workloads.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{MAX_CONDITION, MAX_NAME, MAX_RULES};
+use crate::schema::{DNS_LABEL, open_object, present};
+use crate::{AgentSelector, Match};
+
+/// What the agents that it selects may do. Policies compose: over all that select an agent, and the
+/// tenant's guardrails, the strictest opinion holds, and what none of them mentions is blocked.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "clawlock.dev",
+    version = "v1alpha1",
+    kind = "AgentPolicy",
+    plural = "agentpolicies",
+    namespaced,
+    shortname = "clawpolicy",
+    category = "clawlock",
+    derive = "PartialEq",
+    doc = "What the agents of its namespace that it selects may do.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Labels", type_ = "string", json_path = ".spec.agentSelector.matchLabels", priority = 1),
+    printcolumn(name = "Rules", type_ = "string", json_path = ".spec.rules[*].name", priority = 1)
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct AgentPolicySpec {
+    /// The agents of this namespace that the policy holds for; `{}` stands for all of them.
+    pub agent_selector: AgentSelector,
+    /// Enforce: its refusals hold. Audit: they are recorded only, where and as long as the
+    /// TenantGateway's policyConstraints allow it; otherwise it is enforced. Default: Enforce.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The rules, at most 1000; the first that matches decides. Names are unique. An empty list has no
+    /// opinion on anything, so that what no other policy allows is blocked.
+    #[schemars(length(max = MAX_RULES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rules: Vec<Rule>,
+}
+
+/// Whether a policy's refusals hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mode {
+    /// They hold.
+    #[default]
+    Enforce,
+    /// They are recorded.
+    Audit,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct Rule {
+    /// Name, unique within the policy; denials and the audit log repeat it. A DNS label.
+    #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// Which actions the rule is about.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// A CEL condition over args, request, agent and time, at most 4096 characters. Absent: always true.
+    /// A condition that cannot be evaluated counts as true for Ask and Block and as false for Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "String", length(min = 1, max = MAX_CONDITION))]
+    pub when: Option<String>,
+    /// What the rule says: Auto allows, Ask needs a person, Block refuses.
+    pub tier: Tier,
+}
+
+/// What a rule says of the actions that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tier {
+    /// Allowed.
+    Auto,
+    /// A person must agree.
+    Ask,
+    /// Refused.
+    Block,
+}

@@ -1,0 +1,68 @@
+//! The limits of the API: one place, each with its reason.
+//!
+//! The schema states them to the API server (where they also bound the cost of its CEL rules), and
+//! `clawlock-compile` checks them again. An object of etcd holds at most 1.5 MiB, so no combination of
+//! them can be reached in full; they keep each part of an object at a size that a person can review.
+
+/// Rules of one policy. A policy is read by people; more rules belong into more policies, which compose.
+pub const MAX_RULES: usize = 1_000;
+/// Guardrails of a tenant: they hold for every agent, so all of them are weighed for every action.
+pub const MAX_GUARDRAILS: usize = 256;
+/// Patterns in one list of a match (tools, operations, paths). A longer list is a second rule.
+pub const MAX_PATTERNS: usize = 64;
+/// Characters of a pattern: the longest operation, `upstream.operation`, is two names and a dot.
+pub const MAX_PATTERN: usize = 256;
+/// Methods of a match: the registered ones (RFC 9110 and its registry) are about forty.
+pub const MAX_METHODS: usize = 40;
+/// Characters of a method: the longest registered one, `UPDATEREDIRECTREF`, has 17.
+pub const MAX_METHOD: usize = 32;
+/// Characters of a path pattern or path template: longer paths carry data, which a condition should read.
+pub const MAX_PATH: usize = 1_024;
+/// Characters of a condition. Long conditions are a sign of several rules in one.
+pub const MAX_CONDITION: usize = 4_096;
+/// Characters of a name within an object, as a DNS label has them.
+pub const MAX_NAME: usize = 63;
+/// Characters of the name of a Kubernetes object (a DNS subdomain).
+pub const MAX_OBJECT_NAME: usize = 253;
+/// Characters of a key in a Secret or ConfigMap, as Kubernetes has it.
+pub const MAX_KEY: usize = 253;
+/// Characters of a host name (RFC 1035 section 2.3.4, presentation form).
+pub const MAX_HOST: usize = 253;
+/// Hosts of one upstream. They share one credential; more of them are another upstream.
+pub const MAX_HOSTS: usize = 64;
+/// CIDRs of one upstream. A longer list is a routing table, which belongs into the network.
+pub const MAX_CIDRS: usize = 64;
+/// Characters of a CIDR: the longest IPv6 form has 43, an IPv4-mapped one 49.
+pub const MAX_CIDR: usize = 49;
+/// Operations of one upstream, written inline.
+pub const MAX_OPERATIONS: usize = 500;
+/// Characters of an operation's name, dots included: with an upstream's name and a dot it stays below
+/// [`MAX_PATTERN`].
+pub const MAX_OPERATION_NAME: usize = 128;
+/// Declared arguments of one operation.
+pub const MAX_ARGUMENTS: usize = 64;
+/// Characters of an argument's name.
+pub const MAX_ARGUMENT_NAME: usize = 128;
+/// Characters of a header's name.
+pub const MAX_HEADER_NAME: usize = 64;
+/// Characters of the user name of a Basic credential.
+pub const MAX_USERNAME: usize = 256;
+/// Agents' namespaces of one tenant.
+pub const MAX_NAMESPACES: usize = 64;
+/// Characters of a trust domain (SPIFFE-ID specification section 2.1).
+pub const MAX_TRUST_DOMAIN: usize = 255;
+/// Characters of a date `YYYY-MM-DD`.
+pub const DATE_LENGTH: usize = 10;
+/// Characters of the reason of a halt: it is repeated in each denial.
+pub const MAX_REASON: usize = 512;
+/// Entries of `matchLabels`, and of `matchExpressions`. Pods have few labels that tell agents apart.
+pub const MAX_SELECTOR_TERMS: usize = 32;
+/// Values of one expression of a selector.
+pub const MAX_SELECTOR_VALUES: usize = 64;
+/// Characters of a label's key: a DNS subdomain of 253, a slash, a name of 63.
+pub const MAX_LABEL_KEY: usize = 317;
+/// Characters of a label's value, as Kubernetes has it.
+pub const MAX_LABEL_VALUE: usize = 63;
+/// Bytes of a certificate bundle. All public roots together are about 220 KiB; a tenant's own CA is one
+/// or two certificates. The bundle travels in a policy document to every gateway.
+pub const MAX_CA_BUNDLE: usize = 64 * 1024;

@@ -1,0 +1,44 @@
+//! The Kubernetes API types of Clawlock, group `clawlock.dev/v1alpha1`.
+//!
+//! Each kind has a file of its own; [`selector`] and [`rules`] hold what several kinds share, and
+//! [`bounds`] every limit. The types say what can be written, nothing more: what it means is decided by
+//! `clawlock-compile`, which also repeats each check of the schema, since files never pass an API
+//! server. Every type refuses unknown fields when it is read, while the schema keeps them
+//! ([`schema::open_object`]): an API server with an older definition must not drop a field and so widen
+//! a rule. No type here has a status, and no field exists that nothing enforces.
+
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type_ of its own")]
+
+pub mod agent_halt;
+pub mod agent_policy;
+pub mod bounds;
+pub mod rules;
+pub mod schema;
+pub mod selector;
+pub mod tenant_gateway;
+pub mod upstream;
+
+pub use agent_halt::{AgentHalt, AgentHaltSpec};
+pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Rule, Tier};
+pub use rules::{HttpMatch, Match};
+pub use selector::{AgentSelector, Operator, Requirement};
+pub use tenant_gateway::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec};
+pub use upstream::{
+    Argument, ArgumentType, BasicCredential, BearerCredential, CaRef, CaRefKind, Credential, CredentialType,
+    HeaderCredential, Operation, Protocol, Scheme, SecretRef, Tls, Upstream, UpstreamSpec,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group of every kind.
+pub const GROUP: &str = "clawlock.dev";
+
+/// The API version of every kind, as it stands in `apiVersion`.
+pub const API_VERSION: &str = "clawlock.dev/v1alpha1";
+
+/// The definitions of all kinds, in the order of their names.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![AgentHalt::crd(), AgentPolicy::crd(), TenantGateway::crd(), Upstream::crd()]
+}

@@ -1,0 +1,122 @@
+//! `TenantGateway`: a tenant. Written by the platform team, in the tenant's platform namespace.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{DATE_LENGTH, MAX_CONDITION, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES, MAX_TRUST_DOMAIN};
+use crate::schema::{DNS_LABEL, open_object, present};
+use crate::{Match, Mode};
+
+/// A trust domain (SPIFFE-ID specification section 2.1).
+const TRUST_DOMAIN: &str = "^[a-z0-9._-]+$";
+/// `YYYY-MM-DD`.
+const DATE: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
+
+/// A tenant: its agents' namespaces, its identity and what holds for all of its agents. Its name is the
+/// tenant's name; its namespace, which only the platform team writes, holds the tenant's Upstreams.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "clawlock.dev",
+    version = "v1alpha1",
+    kind = "TenantGateway",
+    plural = "tenantgateways",
+    namespaced,
+    shortname = "tgw",
+    category = "clawlock",
+    derive = "PartialEq",
+    doc = "A tenant: its agents' namespaces, its identity and what holds for all of its agents.",
+    printcolumn(name = "Trust-Domain", type_ = "string", json_path = ".spec.trustDomain"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Namespaces", type_ = "string", json_path = ".spec.namespaces", priority = 1)
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct TenantGatewaySpec {
+    /// The agents' namespaces of the tenant, 1 to 64. A namespace belongs to one tenant, and the
+    /// platform namespace is none of them.
+    #[schemars(
+        length(min = 1, max = MAX_NAMESPACES),
+        inner(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub namespaces: Vec<String>,
+    /// The SPIFFE trust domain of the tenant's identities: lower-case letters, digits, '.', '-' and '_'.
+    /// Unique in the cluster and immutable.
+    #[schemars(
+        length(min = 1, max = MAX_TRUST_DOMAIN),
+        regex(pattern = TRUST_DOMAIN),
+        extend("x-kubernetes-validations" = [{
+            "rule": "self == oldSelf",
+            "message": "the trust domain is immutable: make a new TenantGateway instead",
+        }])
+    )]
+    pub trust_domain: String,
+    /// Rules that hold for every agent of the tenant, whatever its policies say, at most 256. All of
+    /// them are weighed, whatever their order; the strictest that matches holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_GUARDRAILS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub guardrails: Vec<Guardrail>,
+    /// What the policies of the tenant may say. Absent: they are enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "PolicyConstraints")]
+    pub policy_constraints: Option<PolicyConstraints>,
+}
+
+/// A rule that holds for every agent of the tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct Guardrail {
+    /// Name, unique within the list; denials and the audit log repeat it. A DNS label.
+    #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// Which actions the guardrail is about.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// A CEL condition over args, request, agent and time, at most 4096 characters. Absent: always true.
+    /// A condition that cannot be evaluated counts as true.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "String", length(min = 1, max = MAX_CONDITION))]
+    pub when: Option<String>,
+    /// What the guardrail says: Ask needs a person, Block refuses. A guardrail cannot allow.
+    pub tier: GuardrailTier,
+}
+
+/// What a guardrail says of the actions that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GuardrailTier {
+    /// A person must agree.
+    Ask,
+    /// Refused.
+    Block,
+}
+
+/// What the policies of a tenant may say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(
+    transform = open_object,
+    extend("x-kubernetes-validations" = [{
+        "rule": "!has(self.allowedModes) || !('Audit' in self.allowedModes) || has(self.auditUntil)",
+        "message": "mode Audit needs auditUntil, the day on which it ends",
+    }])
+)]
+pub struct PolicyConstraints {
+    /// Modes that policies may have. A policy in another mode is enforced. Default: [Enforce].
+    #[serde(default = "enforce_only")]
+    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_modes: Vec<Mode>,
+    /// The day (`YYYY-MM-DD`, UTC) from whose start on policies in mode Audit are enforced. Needed where
+    /// Audit is allowed; says nothing elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schemars(with = "String", length(min = DATE_LENGTH, max = DATE_LENGTH), regex(pattern = DATE))]
+    pub audit_until: Option<String>,
+}
+
+fn enforce_only() -> Vec<Mode> {
+    vec![Mode::Enforce]
+}

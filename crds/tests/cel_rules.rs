@@ -1,0 +1,134 @@
+//! The CEL rules of the definitions, evaluated: each accepts what is right and refuses what is wrong.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
+#[path = "common/samples.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+
+use cel::{Context, Program, Value as CelValue};
+use clawlock_crds::definitions;
+use common::spec_schema;
+use serde_json::{Value, json};
+
+/// All rules of all kinds, by their message.
+fn rules() -> BTreeMap<String, String> {
+    fn collect(schema: &Value, found: &mut BTreeMap<String, String>) {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let text = |key: &str| rule[key].as_str().unwrap().to_owned();
+            found.insert(text("message"), text("rule"));
+        }
+        for child in schema["properties"].as_object().into_iter().flatten().map(|(_, child)| child) {
+            collect(child, found);
+        }
+        if schema["items"].is_object() {
+            collect(&schema["items"], found);
+        }
+    }
+    let mut found = BTreeMap::new();
+    for definition in definitions() {
+        collect(&spec_schema(&definition), &mut found);
+    }
+    found
+}
+
+fn holds(rule: &str, this: &Value, old: Option<&Value>) -> bool {
+    let program = Program::compile(rule).unwrap();
+    let mut context = Context::default();
+    context.add_variable("self", this).unwrap();
+    if let Some(old) = old {
+        context.add_variable("oldSelf", old).unwrap();
+    }
+    match program.execute(&context) {
+        Ok(CelValue::Bool(value)) => value,
+        other => panic!("{rule}: {other:?}"),
+    }
+}
+
+#[test]
+fn each_rule_accepts_and_refuses() {
+    let cases: &[(&str, &[Value], &[Value])] = &[
+        (
+            "set exactly one of tools, operations and http",
+            &[json!({"tools": ["a"]}), json!({"operations": ["a.b"]}), json!({"http": {}})],
+            &[json!({}), json!({"tools": [], "http": {}}), json!({"tools": [], "operations": [], "http": {}})],
+        ),
+        (
+            "In and NotIn need values; Exists and DoesNotExist take none",
+            &[
+                json!({"operator": "In", "values": ["a"]}),
+                json!({"operator": "NotIn", "values": ["a"]}),
+                json!({"operator": "Exists"}),
+                json!({"operator": "DoesNotExist", "values": []}),
+            ],
+            &[
+                json!({"operator": "In"}),
+                json!({"operator": "NotIn", "values": []}),
+                json!({"operator": "Exists", "values": ["a"]}),
+            ],
+        ),
+        ("a label's key has at most 317 characters", &[json!({"app": "a"})], &[json!({"a".repeat(318): "a"})]),
+        (
+            "mode Audit needs auditUntil, the day on which it ends",
+            &[
+                json!({}),
+                json!({"allowedModes": ["Enforce"]}),
+                json!({"allowedModes": ["Enforce"], "auditUntil": "2027-01-15"}),
+                json!({"allowedModes": ["Audit"], "auditUntil": "2027-01-15"}),
+            ],
+            &[json!({"allowedModes": ["Enforce", "Audit"]})],
+        ),
+        (
+            "a credential needs the scheme https",
+            &[
+                json!({"scheme": "https", "credential": {"type": "Bearer"}}),
+                json!({"scheme": "http"}),
+                json!({"scheme": "http", "credential": {"type": "None"}}),
+            ],
+            &[json!({"scheme": "http", "credential": {"type": "Basic"}})],
+        ),
+        (
+            "an upstream with a credential has no wildcard host",
+            &[
+                json!({"hosts": ["a.example"], "credential": {"type": "Bearer"}}),
+                json!({"hosts": ["*.example"]}),
+                json!({"hosts": ["*.example"], "credential": {"type": "None"}}),
+            ],
+            &[json!({"hosts": ["a.example", "*.example"], "credential": {"type": "Bearer"}})],
+        ),
+        (
+            "tls needs the scheme https",
+            &[json!({"scheme": "https", "tls": {}}), json!({"scheme": "http"})],
+            &[json!({"scheme": "http", "tls": {}})],
+        ),
+        (
+            "type Bearer, and only it, needs bearer",
+            &[json!({"type": "Bearer", "bearer": {}}), json!({"type": "None"})],
+            &[json!({"type": "Bearer"}), json!({"type": "None", "bearer": {}})],
+        ),
+        (
+            "type Header, and only it, needs header",
+            &[json!({"type": "Header", "header": {}}), json!({"type": "None"})],
+            &[json!({"type": "Header"}), json!({"type": "Bearer", "header": {}})],
+        ),
+        (
+            "type Basic, and only it, needs basic",
+            &[json!({"type": "Basic", "basic": {}}), json!({"type": "None"})],
+            &[json!({"type": "Basic"}), json!({"type": "Bearer", "basic": {}})],
+        ),
+    ];
+    let mut rules = rules();
+    for (message, right, wrong) in cases {
+        let rule = rules.remove(*message).unwrap_or_else(|| panic!("no rule says: {message}"));
+        for value in *right {
+            assert!(holds(&rule, value, None), "{message}: refuses {value}");
+        }
+        for value in *wrong {
+            assert!(!holds(&rule, value, None), "{message}: accepts {value}");
+        }
+    }
+    let rule = rules.remove("the trust domain is immutable: make a new TenantGateway instead").unwrap();
+    assert!(holds(&rule, &json!("a.example"), Some(&json!("a.example"))));
+    assert!(!holds(&rule, &json!("b.example"), Some(&json!("a.example"))));
+    assert!(rules.is_empty(), "no case for {rules:?}");
+}

@@ -1,0 +1,147 @@
+//! Samples of every kind that together have every field, and access to the schemas.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Value, json};
+
+/// One object as JSON.
+pub(crate) struct Sample {
+    pub(crate) kind: &'static str,
+    pub(crate) value: Value,
+}
+
+impl Sample {
+    /// JSON pointers of all objects under spec that are no maps.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        self.collect().into_iter().filter(|(_, _, value)| value.is_object()).map(|(pointer, ..)| pointer).collect()
+    }
+
+    /// JSON pointers of everything below spec.
+    pub(crate) fn fields(&self) -> Vec<String> {
+        self.collect().into_iter().map(|(pointer, ..)| pointer).filter(|pointer| pointer != "/spec").collect()
+    }
+
+    /// The places of the schema that the sample has, as `spec.rules[].name`.
+    pub(crate) fn schema_paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = self.collect().into_iter().map(|(_, path, _)| path).collect();
+        if self.value["spec"]["agentSelector"]["matchLabels"].is_object() {
+            paths.push("spec.agentSelector.matchLabels".to_owned());
+            paths.push("spec.agentSelector.matchLabels{}".to_owned());
+        }
+        paths
+    }
+
+    fn collect(&self) -> Vec<(String, String, &Value)> {
+        let mut found = Vec::new();
+        collect("/spec".to_owned(), "spec".to_owned(), &self.value["spec"], &mut found);
+        found
+    }
+}
+
+fn collect<'a>(pointer: String, path: String, value: &'a Value, found: &mut Vec<(String, String, &'a Value)>) {
+    if path.ends_with("matchLabels") {
+        return;
+    }
+    match value {
+        Value::Object(members) => {
+            for (name, child) in members {
+                collect(format!("{pointer}/{name}"), format!("{path}.{name}"), child, found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, child) in items.iter().enumerate() {
+                collect(format!("{pointer}/{index}"), format!("{path}[]"), child, found);
+            }
+        }
+        _ => {}
+    }
+    found.push((pointer, path, value));
+}
+
+/// The schema below `spec`.
+pub(crate) fn spec_schema(definition: &CustomResourceDefinition) -> Value {
+    let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
+    version["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+}
+
+fn object(kind: &'static str, spec: Value) -> Sample {
+    let value = json!({
+        "apiVersion": "clawlock.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "sample", "namespace": "acme"},
+        "spec": spec,
+    });
+    Sample { kind, value }
+}
+
+fn selector() -> Value {
+    json!({
+        "matchLabels": {"app": "support"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}],
+    })
+}
+
+/// Samples that together have every field of every kind.
+pub(crate) fn samples() -> Vec<Sample> {
+    let upstream = |credential: Value| {
+        object(
+            "Upstream",
+            json!({
+                "protocol": "HTTP",
+                "scheme": "https",
+                "hosts": ["api.stripe.example"],
+                "port": 443,
+                "allowedCIDRs": ["10.1.0.0/16"],
+                "tls": {"caRef": {"kind": "ConfigMap", "name": "corp-ca", "key": "ca.crt"}},
+                "credential": credential,
+                "operations": [{
+                    "name": "create_refund",
+                    "method": "POST",
+                    "path": "/v1/refunds/{charge}",
+                    "arguments": [{"name": "amount", "type": "Integer"}],
+                }],
+            }),
+        )
+    };
+    let secret = json!({"name": "stripe", "key": "token"});
+    vec![
+        object("AgentHalt", json!({"agentSelector": selector(), "reason": "INC-42: unusual refunds"})),
+        object(
+            "AgentPolicy",
+            json!({
+                "agentSelector": selector(),
+                "mode": "Audit",
+                "rules": [
+                    {"name": "shell", "match": {"tools": ["exec"]}, "when": "args.command == 'ls'", "tier": "Auto"},
+                    {"name": "refund", "match": {"operations": ["stripe.create_refund"]}, "tier": "Ask"},
+                    {
+                        "name": "docs",
+                        "match": {"http": {"upstreams": ["wiki"], "methods": ["GET"], "paths": ["/wiki/**"]}},
+                        "tier": "Block",
+                    },
+                ],
+            }),
+        ),
+        object(
+            "TenantGateway",
+            json!({
+                "namespaces": ["acme"],
+                "trustDomain": "acme.example",
+                "guardrails": [
+                    {"name": "shell", "match": {"tools": ["exec"]}, "when": "true", "tier": "Ask"},
+                    {"name": "delete", "match": {"operations": ["github.delete_*"]}, "tier": "Block"},
+                    {
+                        "name": "docs",
+                        "match": {"http": {"upstreams": ["wiki"], "methods": ["PUT"], "paths": ["/wiki/**"]}},
+                        "tier": "Block",
+                    },
+                ],
+                "policyConstraints": {"allowedModes": ["Enforce", "Audit"], "auditUntil": "2027-01-15"},
+            }),
+        ),
+        upstream(json!({"type": "Bearer", "bearer": {"secretRef": secret}})),
+        upstream(json!({"type": "Header", "header": {"name": "x-api-key", "secretRef": secret}})),
+        upstream(json!({"type": "Basic", "basic": {"username": "acme", "secretRef": secret}})),
+        upstream(json!({"type": "None"})),
+    ]
+}

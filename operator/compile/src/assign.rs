@@ -1,0 +1,255 @@
+//! Which documents hold for one pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clawlock_policy::SpiffeId;
+use clawlock_policy::codec;
+use clawlock_policy::document::{Assignment, Document, PodDoc, UpstreamDoc};
+use clawlock_policy::policy::{MAX_DOCUMENTS, MAX_RULES};
+
+use crate::problem::Problem;
+use crate::selector::Scope;
+
+/// What resources come to. Made by [`compile`](crate::compile).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compilation {
+    /// What is wrong, sorted by object and path.
+    pub problems: Vec<Problem>,
+    pub(crate) tenants: BTreeMap<String, Tenant>,
+    /// Agents' namespaces whose tenant is invalid, and why.
+    pub(crate) invalid: BTreeMap<String, Problem>,
+}
+
+/// A tenant that is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tenant {
+    pub(crate) name: String,
+    pub(crate) platform_namespace: String,
+    pub(crate) trust_domain: String,
+    pub(crate) namespaces: BTreeSet<String>,
+    /// What holds for every pod of the tenant.
+    pub(crate) shared: Vec<Stored>,
+    /// What holds for the pods that a selector selects, by their namespace.
+    pub(crate) selected: BTreeMap<String, Vec<(Scope, Stored)>>,
+}
+
+/// A document and its digest.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stored {
+    digest: String,
+    document: Document,
+}
+
+impl Stored {
+    pub(crate) fn new(document: Document) -> Self {
+        Self { digest: codec::digest(&codec::encode(&document)), document }
+    }
+
+    pub(crate) fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+impl Tenant {
+    /// Its name, which is the name of its `TenantGateway`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The namespace of its `TenantGateway`, upstreams and credentials.
+    #[must_use]
+    pub fn platform_namespace(&self) -> &str {
+        &self.platform_namespace
+    }
+
+    /// The SPIFFE trust domain of its identities.
+    #[must_use]
+    pub fn trust_domain(&self) -> &str {
+        &self.trust_domain
+    }
+
+    /// Its agents' namespaces, sorted.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.iter().map(String::as_str)
+    }
+
+    /// Its valid upstreams, by name.
+    pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamDoc> {
+        self.shared.iter().filter_map(|stored| match &stored.document {
+            Document::Upstream(upstream) => Some(upstream),
+            Document::Policy(_) | Document::Tenant(_) | Document::Halt(_) => None,
+        })
+    }
+}
+
+/// A pod, as the API server knows it (under `clawlock dev`, the laptop's stand-in for one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its ServiceAccount.
+    pub service_account: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The validity of an assignment, which the caller decides: this crate has no clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Grows with every change.
+    pub generation: u64,
+    /// When it is signed, in milliseconds since the Unix epoch.
+    pub issued_at_ms: u64,
+    /// From when on it denies, in milliseconds since the Unix epoch.
+    pub not_after_ms: u64,
+}
+
+/// An assignment and all documents that it names, in the order of their digests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assigned {
+    /// The assignment.
+    pub assignment: Assignment,
+    /// Its documents.
+    pub documents: Vec<Document>,
+}
+
+/// Why a pod has no assignment. Without one, everything it asks for is denied.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AssignError {
+    /// No tenant has its namespace.
+    #[error(
+        "no TenantGateway lists namespace {namespace:?}, so its pods are denied everything; \
+         add it to spec.namespaces of one, or run the agent elsewhere"
+    )]
+    NoTenant {
+        /// The namespace.
+        namespace: String,
+    },
+    /// Its tenant is invalid.
+    #[error("the tenant of namespace {namespace:?} is invalid, so its pods are denied everything; {problem}")]
+    InvalidTenant {
+        /// The namespace.
+        namespace: String,
+        /// The first of the tenant's mistakes.
+        problem: Box<Problem>,
+    },
+    /// It can have no identity.
+    #[error("pod {pod} can have no identity: {reason}")]
+    Identity {
+        /// The pod, as `namespace/name`.
+        pod: String,
+        /// What is wrong with its names.
+        reason: String,
+    },
+    /// More than a gate accepts for one pod.
+    #[error("pod {pod} has {count} {what}, at most {max} are allowed; merge or narrow what selects it")]
+    TooLarge {
+        /// The pod, as `namespace/name`.
+        pod: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        count: usize,
+        /// How much is allowed.
+        max: usize,
+    },
+    /// The ticket is over before it is issued.
+    #[error("the ticket is issued at {issued_at_ms} and ends at {not_after_ms}; look at the clock of this program")]
+    Ticket {
+        /// When it is issued.
+        issued_at_ms: u64,
+        /// When it ends.
+        not_after_ms: u64,
+    },
+}
+
+impl Compilation {
+    /// The valid tenants, by name.
+    pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+
+    /// The assignment of a pod.
+    ///
+    /// # Errors
+    /// When its namespace belongs to no valid tenant, or its names make no identity.
+    pub fn assign(&self, pod: &Pod, ticket: Ticket) -> Result<Assigned, AssignError> {
+        let Pod { namespace, name, uid, service_account, labels } = pod;
+        if let Some(problem) = self.invalid.get(namespace) {
+            let problem = Box::new(problem.clone());
+            return Err(AssignError::InvalidTenant { namespace: namespace.clone(), problem });
+        }
+        let Some(tenant) = self.tenants.values().find(|tenant| tenant.namespaces.contains(namespace)) else {
+            return Err(AssignError::NoTenant { namespace: namespace.clone() });
+        };
+        let full_name = || format!("{namespace}/{name}");
+        let identity = SpiffeId::of_pod(&tenant.trust_domain, namespace, service_account, uid)
+            .map_err(|error| AssignError::Identity { pod: full_name(), reason: error.to_string() })?;
+        let Ticket { generation, issued_at_ms, not_after_ms } = ticket;
+        if issued_at_ms >= not_after_ms {
+            return Err(AssignError::Ticket { issued_at_ms, not_after_ms });
+        }
+        let documents = tenant.documents(namespace, labels);
+        let assignment = Assignment {
+            tenant: tenant.name.clone(),
+            identity: identity.as_str().to_owned(),
+            pod: PodDoc {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                uid: uid.clone(),
+                service_account: service_account.clone(),
+                labels: labels.clone(),
+            },
+            digests: documents.keys().map(|digest| (*digest).to_owned()).collect(),
+            generation,
+            issued_at_ms,
+            not_after_ms,
+        };
+        let rules = documents.values().map(|document| rule_count(document)).sum();
+        let size = codec::encode_assignment(&assignment).len();
+        for (what, count, max) in [
+            ("documents", documents.len(), MAX_DOCUMENTS),
+            ("rules", rules, MAX_RULES),
+            ("bytes of assignment", size, codec::MAX_ASSIGNMENT),
+        ] {
+            if count > max {
+                return Err(AssignError::TooLarge { pod: full_name(), what, count, max });
+            }
+        }
+        Ok(Assigned { assignment, documents: documents.into_values().cloned().collect() })
+    }
+}
+
+impl Tenant {
+    /// The documents that hold for a pod, by digest.
+    fn documents(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
+        let selected = self.selected.get(namespace).into_iter().flatten();
+        let selected = selected.filter(|(scope, _)| scope.has(labels)).map(|(_, stored)| stored);
+        // Two halts of one name come from one object that is there twice, or from one that is twice
+        // wrong; one of them says it.
+        let mut halts = BTreeSet::new();
+        let mut documents = BTreeMap::new();
+        for stored in self.shared.iter().chain(selected) {
+            if let Document::Halt(halt) = &stored.document
+                && !halts.insert(halt.name.as_str())
+            {
+                continue;
+            }
+            documents.insert(stored.digest(), &stored.document);
+        }
+        documents
+    }
+}
+
+fn rule_count(document: &Document) -> usize {
+    match document {
+        Document::Policy(policy) => policy.rules.len(),
+        Document::Tenant(tenant) => tenant.guardrails.len(),
+        Document::Upstream(_) | Document::Halt(_) => 0,
+    }
+}

@@ -1,0 +1,205 @@
+//! All resources together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clawlock_crds::{AgentHalt, AgentPolicy};
+use clawlock_policy::document::{Document, HaltDoc, Mode};
+
+use crate::assign::{Compilation, Stored, Tenant};
+use crate::problem::{self, ObjectRef, Problem, Report};
+use crate::selector::Scope;
+use crate::tenants::{self, Judged, Upstreams};
+use crate::upstream::ConfigMaps;
+use crate::{Resources, halt, policy, references};
+
+/// Compiles resources. It never fails as a whole: each object that is wrong has a [`Problem`], and what
+/// depends on it denies.
+#[must_use]
+pub fn compile(resources: &Resources) -> Compilation {
+    let Resources { gateways, upstreams, policies, halts, config_maps } = resources;
+    let config_maps = ConfigMaps::new(config_maps);
+    let platform: BTreeSet<&str> =
+        gateways.iter().filter_map(|gateway| gateway.metadata.namespace.as_deref()).collect();
+    let mut problems = Vec::new();
+    let upstreams = tenants::judge_upstreams(upstreams, &config_maps, &platform, &mut problems);
+    let judged = tenants::judge_gateways(gateways, &upstreams, &mut problems);
+    let mut world = World::new(judged, upstreams);
+    world.add_policies(policies, &mut problems);
+    world.add_halts(halts, &mut problems);
+    problem::sort(&mut problems);
+    world.finish(problems)
+}
+
+/// The tenants while policies and halts are added to them.
+struct World {
+    tenants: BTreeMap<String, Tenant>,
+    /// Tenant of each agents' namespace.
+    owners: BTreeMap<String, String>,
+    /// Tenant of each platform namespace.
+    platforms: BTreeMap<String, String>,
+    invalid: BTreeMap<String, Problem>,
+    upstreams: BTreeMap<String, Upstreams>,
+    audited: BTreeSet<String>,
+}
+
+impl World {
+    fn new(judged: Vec<Judged<'_>>, upstreams: BTreeMap<String, Upstreams>) -> Self {
+        let mut world = Self {
+            tenants: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            platforms: BTreeMap::new(),
+            invalid: BTreeMap::new(),
+            upstreams,
+            audited: BTreeSet::new(),
+        };
+        for Judged { gateway, object, document } in judged {
+            let namespaces: BTreeSet<String> = gateway.spec.namespaces.iter().cloned().collect();
+            let document = match document {
+                Ok(document) => document,
+                Err(problem) => {
+                    world.add_invalid(namespaces, &problem);
+                    continue;
+                }
+            };
+            let ObjectRef { kind: _, namespace, name } = object;
+            for agents in &namespaces {
+                world.owners.insert(agents.clone(), name.clone());
+            }
+            if document.allowed_modes.contains(&Mode::Audit) {
+                world.audited.insert(name.clone());
+            }
+            let mut shared = vec![Stored::new(Document::Tenant(document))];
+            if let Some(upstreams) = world.upstreams.get(&namespace) {
+                shared.extend(upstreams.valid.values().cloned().map(Document::Upstream).map(Stored::new));
+            }
+            world.platforms.insert(namespace.clone(), name.clone());
+            let tenant = Tenant {
+                name: name.clone(),
+                platform_namespace: namespace,
+                trust_domain: gateway.spec.trust_domain.clone(),
+                namespaces,
+                shared,
+                selected: BTreeMap::new(),
+            };
+            world.tenants.insert(name, tenant);
+        }
+        world
+    }
+
+    /// Which of two invalid tenants of one namespace is named must not depend on their order.
+    fn add_invalid(&mut self, namespaces: BTreeSet<String>, problem: &Problem) {
+        let key = |problem: &Problem| (problem.object.clone(), problem.path.clone(), problem.message.clone());
+        for namespace in namespaces {
+            let known = self.invalid.entry(namespace).or_insert_with(|| problem.clone());
+            if key(problem) < key(known) {
+                *known = problem.clone();
+            }
+        }
+    }
+
+    fn add_policies(&mut self, policies: &[AgentPolicy], problems: &mut Vec<Problem>) {
+        let mut count: BTreeMap<(Option<&str>, Option<&str>), usize> = BTreeMap::new();
+        let key = |policy: &'_ AgentPolicy| (policy.metadata.namespace.clone(), policy.metadata.name.clone());
+        for policy in policies {
+            let metadata = &policy.metadata;
+            *count.entry((metadata.namespace.as_deref(), metadata.name.as_deref())).or_default() += 1;
+        }
+        for policy in policies {
+            let (namespace, name) = key(policy);
+            let twice = count.get(&(namespace.as_deref(), name.as_deref())).is_some_and(|count| *count > 1);
+            problems.extend(self.add_policy(policy, twice).into_problems());
+        }
+    }
+
+    fn add_policy(&mut self, policy: &AgentPolicy, twice: bool) -> Report {
+        let namespace = policy.metadata.namespace.clone().unwrap_or_default();
+        let none = Upstreams::default();
+        let tenant = self.owners.get(&namespace).and_then(|owner| self.tenants.get_mut(owner));
+        let platform = tenant.as_ref().and_then(|tenant| self.upstreams.get(&tenant.platform_namespace));
+        let known = platform.unwrap_or(&none).known();
+        let policy::Checked { mut report, document, scope } = policy::check(policy, &known.valid);
+        if twice {
+            report.error("metadata.name", "two AgentPolicies of this namespace have this name; rename one");
+        }
+        let Some(tenant) = tenant else {
+            if !self.invalid.contains_key(&namespace) {
+                report.warning(
+                    "metadata.namespace",
+                    "no TenantGateway lists this namespace, so that the policy holds for nobody; move it, or ask the \
+                     platform team to list the namespace",
+                );
+            }
+            return report;
+        };
+        references::check(&mut report, "spec.rules", &document.rules, &tenant.name, &known);
+        if document.mode == Mode::Audit && !self.audited.contains(&tenant.name) {
+            report.warning(
+                "spec.mode",
+                format!("tenant {} does not allow mode Audit, so that the policy is enforced", tenant.name),
+            );
+        }
+        let document = match report.first_error() {
+            Some(problem) => Document::Halt(stop(problem, report.error_count())),
+            None => Document::Policy(document),
+        };
+        tenant.selected.entry(namespace).or_default().push((scope, Stored::new(document)));
+        report
+    }
+
+    fn add_halts(&mut self, halts: &[AgentHalt], problems: &mut Vec<Problem>) {
+        let mut names = BTreeMap::new();
+        for halt in halts {
+            *names.entry((halt.metadata.namespace.clone(), halt.metadata.name.clone())).or_insert(0) += 1;
+        }
+        for halt in halts {
+            let halt::Checked { mut report, document, scope } = halt::check(halt);
+            if names.get(&(halt.metadata.namespace.clone(), halt.metadata.name.clone())).is_some_and(|count| *count > 1)
+            {
+                report.error("metadata.name", "two AgentHalts of this namespace have this name; rename one");
+            }
+            let namespace = halt.metadata.namespace.clone().unwrap_or_default();
+            self.add_halt(&mut report, &namespace, document, &scope);
+            problems.extend(report.into_problems());
+        }
+    }
+
+    fn add_halt(&mut self, report: &mut Report, namespace: &str, document: HaltDoc, scope: &Scope) {
+        let everywhere = self.platforms.get(namespace);
+        let owner = everywhere.or_else(|| self.owners.get(namespace));
+        let Some(tenant) = owner.and_then(|owner| self.tenants.get_mut(owner)) else {
+            if !self.invalid.contains_key(namespace) {
+                report.warning(
+                    "metadata.namespace",
+                    "this is neither an agents' namespace nor the platform namespace of a tenant, so that the halt \
+                     stops nobody; move it",
+                );
+            }
+            return;
+        };
+        let namespaces: Vec<String> = match everywhere {
+            Some(_) => tenant.namespaces.iter().cloned().collect(),
+            None => vec![namespace.to_owned()],
+        };
+        let stored = Stored::new(Document::Halt(document));
+        for namespace in namespaces {
+            tenant.selected.entry(namespace).or_default().push((scope.clone(), stored.clone()));
+        }
+    }
+
+    fn finish(self, problems: Vec<Problem>) -> Compilation {
+        let Self { mut tenants, owners: _, platforms: _, invalid, upstreams: _, audited: _ } = self;
+        for selected in tenants.values_mut().flat_map(|tenant| tenant.selected.values_mut()) {
+            selected.sort_by(|(_, a), (_, b)| a.digest().cmp(b.digest()));
+        }
+        Compilation { problems, tenants, invalid }
+    }
+}
+
+/// What holds instead of an invalid policy: the pods that it selects are stopped, and the denial says
+/// where the mistake is. The name has a space, which no `AgentHalt`'s name has.
+fn stop(problem: &Problem, errors: usize) -> HaltDoc {
+    let Problem { object, path, message, severity: _ } = problem;
+    let more = if errors > 1 { format!(" (and {} more mistakes)", errors - 1) } else { String::new() };
+    let reason = format!("policy {} is invalid{more}: {path}: {message}", object.full_name());
+    HaltDoc { name: object.to_string(), reason: halt::one_line(&reason) }
+}

@@ -1,0 +1,51 @@
+//! From resources to policy documents and assignments: pure, no client, no I/O, no clock.
+//!
+//! One conversion, many callers: `clawlock dev`, `clawlock lint` and the operator's controllers and
+//! webhooks. [`check_policy`] and its siblings judge one object and report all of its mistakes at once;
+//! [`compile`] judges objects together; [`Compilation::assign`] says which documents hold for one pod.
+//! Whatever `clawlock_policy::Policy::build` would refuse is refused here first, with a path and a
+//! reason. The result depends on the set of resources only, never on their order.
+//!
+//! What is invalid denies. A policy that is invalid stops the pods that it selects (all pods of its
+//! namespace if its selector is the mistake); an invalid `TenantGateway` leaves its pods without an
+//! assignment; an invalid `Upstream` does not exist; an invalid `AgentHalt` holds nevertheless.
+
+mod assign;
+mod compile;
+mod credential;
+mod gateway;
+mod halt;
+mod policy;
+mod problem;
+mod references;
+mod rules;
+mod selector;
+mod tenants;
+mod text;
+mod upstream;
+
+use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
+use k8s_openapi::api::core::v1::ConfigMap;
+
+pub use assign::{AssignError, Assigned, Compilation, Pod, Tenant, Ticket};
+pub use compile::compile;
+pub use gateway::check_gateway;
+pub use halt::check_halt;
+pub use policy::check_policy;
+pub use problem::{Kind, ObjectRef, Problem, Severity};
+pub use upstream::{ConfigMaps, check_upstream};
+
+/// Everything that decisions depend on, of all tenants, in any order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    /// The tenants.
+    pub gateways: Vec<TenantGateway>,
+    /// What their agents may reach.
+    pub upstreams: Vec<Upstream>,
+    /// What their agents may do.
+    pub policies: Vec<AgentPolicy>,
+    /// Who is stopped.
+    pub halts: Vec<AgentHalt>,
+    /// Where certificate authorities are.
+    pub config_maps: Vec<ConfigMap>,
+}

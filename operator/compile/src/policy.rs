@@ -1,0 +1,56 @@
+//! `AgentPolicy` to document.
+
+use clawlock_crds::bounds::MAX_RULES;
+use clawlock_crds::{AgentPolicy, AgentPolicySpec, Rule};
+use clawlock_policy::document::{Document, Mode, PolicyDoc, Tier, UpstreamDoc};
+
+use crate::problem::{Kind, Problem, Report};
+use crate::rules::{self, Written};
+use crate::selector::{self, Scope};
+use crate::text::refuse_oversize;
+
+/// Checks one policy by itself: the arguments of operations have no known type.
+///
+/// # Errors
+/// All mistakes in it.
+pub fn check_policy(policy: &AgentPolicy) -> Result<PolicyDoc, Vec<Problem>> {
+    let Checked { report, document, scope: _ } = check(policy, &[]);
+    report.finish(Some(document))
+}
+
+/// A policy after its check. The document holds only if the report has no error.
+pub(crate) struct Checked {
+    pub(crate) report: Report,
+    pub(crate) document: PolicyDoc,
+    pub(crate) scope: Scope,
+}
+
+/// Checks one policy beside the upstreams of its tenant.
+pub(crate) fn check(policy: &AgentPolicy, upstreams: &[&UpstreamDoc]) -> Checked {
+    let mut report = Report::about(Kind::AgentPolicy, &policy.metadata);
+    let AgentPolicySpec { agent_selector, mode, rules } = &policy.spec;
+    let scope = selector::check(&mut report, agent_selector);
+    let written = rules.iter().map(|rule| {
+        let Rule { name, matches, when, tier } = rule;
+        Written { name, matches, when: when.as_deref(), tier: convert_tier(*tier) }
+    });
+    let rules = rules::convert(&mut report, "spec.rules", MAX_RULES, written, upstreams);
+    let document = PolicyDoc { name: report.object().full_name(), mode: convert_mode(*mode), rules };
+    refuse_oversize(&mut report, &Document::Policy(document.clone()));
+    Checked { report, document, scope }
+}
+
+pub(crate) fn convert_mode(mode: clawlock_crds::Mode) -> Mode {
+    match mode {
+        clawlock_crds::Mode::Enforce => Mode::Enforce,
+        clawlock_crds::Mode::Audit => Mode::Audit,
+    }
+}
+
+fn convert_tier(tier: clawlock_crds::Tier) -> Tier {
+    match tier {
+        clawlock_crds::Tier::Auto => Tier::Auto,
+        clawlock_crds::Tier::Ask => Tier::Ask,
+        clawlock_crds::Tier::Block => Tier::Block,
+    }
+}

@@ -1,0 +1,67 @@
+//! References between objects that are not there. They warn and never refuse, so that the order in
+//! which objects are applied does not matter; what does not exist is not reachable anyway.
+
+use std::collections::BTreeSet;
+
+use clawlock_policy::document::{MatchDoc, RuleDoc, UpstreamDoc};
+use clawlock_policy::pattern::OperationPattern;
+
+use crate::problem::Report;
+use crate::text::quoted;
+
+/// What the upstreams of one platform namespace are.
+#[derive(Debug, Default)]
+pub(crate) struct Known<'a> {
+    /// Those that hold, by name.
+    pub(crate) valid: Vec<&'a UpstreamDoc>,
+    /// Names of those that do not.
+    pub(crate) invalid: BTreeSet<&'a str>,
+}
+
+/// Warns of upstreams and operations that rules name and that do not exist.
+pub(crate) fn check(report: &mut Report, path: &str, rules: &[RuleDoc], tenant: &str, known: &Known<'_>) {
+    for (index, rule) in rules.iter().enumerate() {
+        let at = format!("{path}[{index}].match");
+        match &rule.matches {
+            MatchDoc::Tools(_) => {}
+            MatchDoc::Operations(patterns) => check_operations(report, &at, patterns, tenant, known),
+            MatchDoc::Http(http) => {
+                for (index, name) in http.upstreams.iter().enumerate() {
+                    if let Some(message) = missing(name, tenant, known) {
+                        report.warning(format!("{at}.http.upstreams[{index}]"), message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn missing(name: &str, tenant: &str, known: &Known<'_>) -> Option<String> {
+    if known.valid.iter().any(|upstream| upstream.name == name) {
+        return None;
+    }
+    Some(if known.invalid.contains(name) {
+        format!("Upstream {} of tenant {tenant} is invalid, so that nothing reaches it; mend it", quoted(name))
+    } else {
+        format!("{} is no Upstream of tenant {tenant}; ask the platform team for it", quoted(name))
+    })
+}
+
+fn check_operations(report: &mut Report, path: &str, patterns: &[String], tenant: &str, known: &Known<'_>) {
+    for (index, text) in patterns.iter().enumerate() {
+        // A pattern that does not parse was reported as an error.
+        let Ok(pattern) = OperationPattern::parse(text) else { continue };
+        let found = known.valid.iter().any(|upstream| {
+            upstream.operations.iter().any(|operation| pattern.matches(&upstream.name, &operation.name))
+        });
+        if !found {
+            report.warning(
+                format!("{path}.operations[{index}]"),
+                format!(
+                    "{} matches no operation of tenant {tenant}'s Upstreams; ask the platform team for it",
+                    quoted(text)
+                ),
+            );
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Rules: from what a policy or a tenant says to what a document says.
+
+use std::collections::BTreeSet;
+
+use clawlock_crds::bounds::{MAX_CONDITION, MAX_METHOD, MAX_METHODS, MAX_NAME, MAX_PATH, MAX_PATTERN, MAX_PATTERNS};
+use clawlock_crds::{HttpMatch, Match};
+use clawlock_policy::condition::{Condition, Target};
+use clawlock_policy::document::{ArgumentDoc, HttpMatchDoc, MatchDoc, RuleDoc, Tier, UpstreamDoc};
+use clawlock_policy::pattern::{OperationPattern, PathPattern, ToolPattern};
+
+use crate::problem::Report;
+use crate::text::{Limits, is_dns_label, is_method, parse_set, quoted, refuse_empty};
+
+const PATTERNS: Limits = Limits { items: MAX_PATTERNS, length: MAX_PATTERN };
+
+/// A rule as either kind of object writes it.
+pub(crate) struct Written<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) matches: &'a Match,
+    pub(crate) when: Option<&'a str>,
+    pub(crate) tier: Tier,
+}
+
+/// Converts a list of rules, reporting every mistake in it. `upstreams` are those whose declared
+/// arguments type the conditions; without any, arguments have no known type.
+pub(crate) fn convert<'a>(
+    report: &mut Report,
+    path: &str,
+    max: usize,
+    rules: impl ExactSizeIterator<Item = Written<'a>>,
+    upstreams: &[&UpstreamDoc],
+) -> Vec<RuleDoc> {
+    let mut converted = Vec::new();
+    if rules.len() > max {
+        report.error(path, format!("{} rules; at most {max} are allowed, so split them", rules.len()));
+        return converted;
+    }
+    let mut names = BTreeSet::new();
+    for (index, rule) in rules.enumerate() {
+        let at = format!("{path}[{index}]");
+        let Written { name, matches, when, tier } = rule;
+        if !is_dns_label(name) {
+            report.error(
+                format!("{at}.name"),
+                format!("{} is no name of a rule; write a DNS label such as large-refund", quoted(name)),
+            );
+        } else if !names.insert(name) {
+            report.error(format!("{at}.name"), format!("two rules have the name {}; rename one", quoted(name)));
+        }
+        let matched = convert_match(report, &format!("{at}.match"), matches);
+        if let Some(text) = when {
+            check_condition(report, &format!("{at}.when"), text, matched.as_ref(), upstreams);
+        }
+        if let Some(matches) = matched {
+            converted.push(RuleDoc { name: name.to_owned(), matches, when: when.map(str::to_owned), tier });
+        }
+    }
+    converted
+}
+
+fn convert_match(report: &mut Report, path: &str, matches: &Match) -> Option<MatchDoc> {
+    let Match { tools, operations, http } = matches;
+    match (tools, operations, http) {
+        (Some(tools), None, None) => {
+            let path = format!("{path}.tools");
+            refuse_empty(report, &path, tools, "name a tool, or \"*\" for all of them");
+            parse_set(report, &path, tools, PATTERNS, ToolPattern::parse);
+            Some(MatchDoc::Tools(tools.clone()))
+        }
+        (None, Some(operations), None) => {
+            let path = format!("{path}.operations");
+            refuse_empty(report, &path, operations, "name an operation such as stripe.create_refund");
+            parse_set(report, &path, operations, PATTERNS, OperationPattern::parse);
+            Some(MatchDoc::Operations(operations.clone()))
+        }
+        (None, None, Some(http)) => Some(MatchDoc::Http(convert_http(report, &format!("{path}.http"), http))),
+        (None, None, None) => {
+            report.error(path, "nothing is matched; set one of tools, operations and http");
+            None
+        }
+        _ => {
+            report.error(
+                path,
+                "more than one kind is matched; set one of tools, operations and http, and split the rule",
+            );
+            None
+        }
+    }
+}
+
+fn convert_http(report: &mut Report, path: &str, http: &HttpMatch) -> HttpMatchDoc {
+    let HttpMatch { upstreams, methods, paths } = http;
+    let at = format!("{path}.upstreams");
+    refuse_empty(report, &at, upstreams, "name at least one Upstream");
+    parse_set(report, &at, upstreams, Limits { items: MAX_PATTERNS, length: MAX_NAME }, |text| {
+        if is_dns_label(text) { Ok(()) } else { Err("no name of an Upstream; patterns are not allowed here") }
+    });
+    if let Some(methods) = methods {
+        let at = format!("{path}.methods");
+        refuse_empty(report, &at, methods, "name a method, or remove the field to match every method");
+        parse_set(report, &at, methods, Limits { items: MAX_METHODS, length: MAX_METHOD }, |text| {
+            if is_method(text) { Ok(()) } else { Err("no method; methods are case-sensitive, such as GET") }
+        });
+    }
+    if let Some(paths) = paths {
+        let at = format!("{path}.paths");
+        refuse_empty(report, &at, paths, "write a pattern, or remove the field to match every path");
+        parse_set(report, &at, paths, Limits { items: MAX_PATTERNS, length: MAX_PATH }, PathPattern::parse);
+    }
+    HttpMatchDoc {
+        upstreams: upstreams.clone(),
+        methods: methods.clone().unwrap_or_default(),
+        paths: paths.clone().unwrap_or_default(),
+    }
+}
+
+fn check_condition(
+    report: &mut Report,
+    path: &str,
+    text: &str,
+    matches: Option<&MatchDoc>,
+    upstreams: &[&UpstreamDoc],
+) {
+    if text.len() > MAX_CONDITION {
+        report.error(path, format!("{} bytes; at most {MAX_CONDITION} are allowed, so split the rule", text.len()));
+        return;
+    }
+    // Without a match it is unknown what the condition may read; the match was reported already.
+    let Some(matches) = matches else { return };
+    let target = match matches {
+        MatchDoc::Tools(_) => Target::tools(),
+        MatchDoc::Operations(patterns) => Target::operations(declared(patterns, upstreams)),
+        MatchDoc::Http(_) => Target::http(),
+    };
+    if let Err(error) = Condition::parse(text, &target) {
+        report.error(path, error.to_string());
+    }
+}
+
+/// The declared arguments of every known operation that the patterns name.
+fn declared<'a>(patterns: &[String], upstreams: &[&'a UpstreamDoc]) -> Vec<&'a [ArgumentDoc]> {
+    // Patterns that do not parse were reported already; they name nothing here.
+    let patterns: Vec<OperationPattern> = patterns.iter().flat_map(|text| OperationPattern::parse(text)).collect();
+    let mut found = Vec::new();
+    for upstream in upstreams {
+        for operation in &upstream.operations {
+            if patterns.iter().any(|pattern| pattern.matches(&upstream.name, &operation.name)) {
+                found.push(operation.arguments.as_slice());
+            }
+        }
+    }
+    found
+}

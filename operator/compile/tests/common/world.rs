@@ -1,0 +1,187 @@
+//! A small cluster in YAML, and what happens in it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+
+use clawlock_compile::{Compilation, Pod, Problem, Resources, Severity, Ticket, compile};
+use clawlock_policy::document::Scheme;
+use clawlock_policy::{
+    Action, Body, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, decide,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// One tenant with every field of every kind in use.
+pub(crate) const WORLD: &str = include_str!("world.yaml");
+
+/// 2026-11-21, before the day on which the world's audit mode ends.
+pub(crate) const NOW_MS: u64 = 1_795_219_200_000;
+
+/// The objects of a YAML text.
+pub(crate) fn objects(yaml: &str) -> Vec<Value> {
+    yaml.split("\n---\n").map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+}
+
+/// The objects of the world.
+pub(crate) fn world() -> Vec<Value> {
+    objects(WORLD)
+}
+
+/// The place of an object, by `Kind name`.
+pub(crate) fn find(objects: &[Value], id: &str) -> usize {
+    let (kind, name) = id.split_once(' ').unwrap();
+    objects
+        .iter()
+        .position(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+        .unwrap_or_else(|| panic!("the world has no {id}"))
+}
+
+/// Reads objects into types; the error names the object and the field.
+pub(crate) fn read(objects: &[Value]) -> Result<Resources, String> {
+    fn one<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
+        serde_json::from_value(value.clone()).map_err(|error| format!("{}: {error}", value["metadata"]["name"]))
+    }
+    let mut resources = Resources::default();
+    for object in objects {
+        match object["kind"].as_str().unwrap() {
+            "TenantGateway" => resources.gateways.push(one(object)?),
+            "Upstream" => resources.upstreams.push(one(object)?),
+            "AgentPolicy" => resources.policies.push(one(object)?),
+            "AgentHalt" => resources.halts.push(one(object)?),
+            "ConfigMap" => resources.config_maps.push(one(object)?),
+            other => panic!("{other}"),
+        }
+    }
+    Ok(resources)
+}
+
+/// Sets a field of an object, making the objects above it as needed.
+pub(crate) fn set(object: &mut Value, pointer: &str, value: Value) {
+    let mut node = object;
+    for key in pointer.trim_start_matches('/').split('/') {
+        if node.is_null() {
+            *node = Value::Object(serde_json::Map::new());
+        }
+        node = match key.parse::<usize>() {
+            Ok(index) => &mut node[index],
+            Err(_) => &mut node[key],
+        };
+    }
+    *node = value;
+}
+
+/// The world with one field changed.
+pub(crate) fn changed(id: &str, pointer: &str, value: Value) -> Vec<Value> {
+    let mut objects = world();
+    let index = find(&objects, id);
+    set(&mut objects[index], pointer, value);
+    objects
+}
+
+pub(crate) fn compiled(objects: &[Value]) -> Compilation {
+    compile(&read(objects).unwrap())
+}
+
+pub(crate) fn errors(compilation: &Compilation) -> Vec<&Problem> {
+    compilation.problems.iter().filter(|problem| problem.severity == Severity::Error).collect()
+}
+
+/// Problems as text, one per line.
+pub(crate) fn told(compilation: &Compilation) -> String {
+    compilation.problems.iter().map(|problem| format!("{:?}: {problem}\n", problem.severity)).collect()
+}
+
+pub(crate) const TICKET: Ticket = Ticket { generation: 7, issued_at_ms: NOW_MS, not_after_ms: NOW_MS + 3_600_000 };
+
+/// A pod of namespace acme with the label `app`; those of the app `support` are also `env: prod`.
+pub(crate) fn pod(app: &str) -> Pod {
+    pod_in("acme", app)
+}
+
+pub(crate) fn pod_in(namespace: &str, app: &str) -> Pod {
+    let mut labels = BTreeMap::from([("app".to_owned(), app.to_owned())]);
+    if app == "support" {
+        labels.insert("env".to_owned(), "prod".to_owned());
+    }
+    Pod {
+        namespace: namespace.to_owned(),
+        name: format!("{app}-0"),
+        uid: "0b6f7a3e-6d0c-4f0e-9a4e-1f2a3b4c5d6e".to_owned(),
+        service_account: "agent".to_owned(),
+        labels,
+    }
+}
+
+/// What is tried in the world.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Probe {
+    /// A tool, and its arguments.
+    Tool(&'static str, &'static str),
+    /// Method, scheme, host, port, path, JSON body.
+    Http(&'static str, Scheme, &'static str, u16, &'static str, &'static str),
+    /// What the gateway knows of an upstream.
+    Upstream(&'static str),
+    /// The identity of the pod.
+    Identity,
+}
+
+/// What comes of a probe, in words.
+pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> String {
+    let assigned = match compilation.assign(pod, TICKET) {
+        Ok(assigned) => assigned,
+        Err(_) => return "no assignment".to_owned(),
+    };
+    let identity = assigned.assignment.identity.clone();
+    let policy = Policy::build(assigned.assignment, assigned.documents).unwrap();
+    match probe {
+        Probe::Identity => identity,
+        Probe::Upstream(name) => match policy.upstream_named(name) {
+            None => "no such upstream".to_owned(),
+            Some(upstream) => format!(
+                "cidrs {:?} ca {:?} credential {:?}",
+                upstream.allowed_cidrs,
+                upstream.ca_pem.as_deref().map(|pem| pem.lines().nth(1).unwrap_or_default()),
+                upstream.credential
+            ),
+        },
+        Probe::Tool(name, args) => verdict(&policy, Action::Tool(ToolAction { name, args })),
+        Probe::Http(method, scheme, host, port, path, body) => {
+            let host = HostName::parse(host).unwrap();
+            let path = RequestPath::parse(path).unwrap();
+            let Some(upstream) = policy.upstream(scheme, &host, port) else { return "no such upstream".to_owned() };
+            let headers = http::HeaderMap::new();
+            let body = match body {
+                "" => Body::Empty,
+                text => Body::Full { content_type: "application/json", bytes: text.as_bytes() },
+            };
+            let action = HttpAction {
+                upstream: &upstream.name,
+                host: &host,
+                port,
+                method,
+                path: &path,
+                query: "",
+                headers: Some(&headers),
+                body,
+            };
+            verdict(&policy, Action::Http(action))
+        }
+    }
+}
+
+fn verdict(policy: &Policy, action: Action<'_>) -> String {
+    let facts = Facts { caller: policy.caller(), action, context: Context { now_ms: NOW_MS } };
+    let verdict = decide(policy, &facts);
+    let rule = verdict.rule().map(|rule| format!(" by {}#{}", rule.policy, rule.rule)).unwrap_or_default();
+    match verdict {
+        Verdict::Allow(permit) => match permit.shadow() {
+            None => format!("Allow{rule}"),
+            Some(code) => format!("Allow{rule}, would be {code}"),
+        },
+        Verdict::Ask(denial) => format!("Ask{rule}: {}", denial.code),
+        Verdict::Deny(denial) if denial.code == clawlock_policy::Code::Halted => {
+            format!("Deny{rule}: {} ({})", denial.code, denial.detail)
+        }
+        Verdict::Deny(denial) => format!("Deny{rule}: {}", denial.code),
+    }
+}

@@ -1,0 +1,319 @@
+//! Every field of every kind: changing that field, and nothing else, changes what is decided or what
+//! the gateway does. A field that is missing here fails the last test.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
+#[path = "common/world.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+
+use Probe::{Http, Identity, Tool};
+use clawlock_policy::document::Scheme::{self, Https};
+use common::{Probe, changed, compiled, find, observe, pod, pod_in, read, world};
+use serde_json::{Value, json};
+
+/// A field and what its change does.
+struct Field {
+    /// The object, by kind and name.
+    id: &'static str,
+    /// The place of the field in the object.
+    pointer: &'static str,
+    /// Its other value.
+    value: Value,
+    /// The pod's label `app`.
+    app: &'static str,
+    /// What is tried.
+    probe: Probe,
+    /// What comes of it in the world as it is.
+    before: &'static str,
+    /// What comes of it with the other value.
+    after: &'static str,
+}
+
+const EXEC: Probe = Tool("exec", r#"{"command":"ls"}"#);
+const WRITE: Probe = Tool("write", r#"{"size":20}"#);
+const REFUND: Probe = Http("POST", Https, "api.example", 443, "/v1/refunds/ch_1", r#"{"amount":50}"#);
+const DELETE: Probe = Http("DELETE", Https, "api.example", 443, "/v1/repos/one", "");
+const PAGE: Probe = Http("GET", Https, "api.example", 443, "/v1/pages/7", "");
+const READ: Probe = Http("GET", Scheme::Http, "en.wiki.example", 8080, "/wiki/Cat", "");
+const PUT: Probe = Http("PUT", Scheme::Http, "en.wiki.example", 8080, "/wiki/Cat", "");
+
+const SUPPORT: &str = "AgentPolicy support";
+const ACME: &str = "TenantGateway acme";
+const NO_MATCH: &str = "Deny: NoMatch";
+const NO_POLICY: &str = "Deny: NoPolicy";
+const NOWHERE: &str = "no such upstream";
+const LISTED: &str = "Allow by acme/support#list";
+const REFUNDED: &str = "Allow by acme/support#small-refund";
+const READS: &str = "Allow by acme/support#wiki";
+const UNDELETED: &str = "Deny by tenantgateway/acme#no-deletion: TierBlock";
+const UNPUT: &str = "Deny by tenantgateway/acme#no-put: TierBlock";
+const ASKED: &str = "Ask by tenantgateway/acme#large-write: ApprovalUnavailable";
+const HALTED: &str = "Deny: Halted";
+
+fn field(
+    id: &'static str,
+    pointer: &'static str,
+    value: Value,
+    probe: Probe,
+    before: &'static str,
+    after: &'static str,
+) -> Field {
+    Field { id, pointer, value, app: "support", probe, before, after }
+}
+
+fn policy_fields() -> Vec<Field> {
+    let field = |pointer, value, probe, before, after| field(SUPPORT, pointer, value, probe, before, after);
+    vec![
+        field("/spec/agentSelector/matchLabels/app", json!("other"), EXEC, LISTED, NO_POLICY),
+        field("/spec/agentSelector/matchExpressions/0/key", json!("environment"), EXEC, LISTED, NO_POLICY),
+        field("/spec/agentSelector/matchExpressions/0/operator", json!("NotIn"), EXEC, LISTED, NO_POLICY),
+        field("/spec/agentSelector/matchExpressions/0/values", json!(["test"]), EXEC, LISTED, NO_POLICY),
+        field("/spec/mode", json!("Audit"), Tool("rm", "{}"), NO_MATCH, "Allow, would be NoMatch"),
+        field("/spec/rules/0/name", json!("renamed"), EXEC, LISTED, "Allow by acme/support#renamed"),
+        field("/spec/rules/0/match/tools", json!(["exe"]), EXEC, LISTED, NO_MATCH),
+        field("/spec/rules/0/when", json!("args.command == 'rm'"), EXEC, LISTED, NO_MATCH),
+        field("/spec/rules/0/tier", json!("Block"), EXEC, LISTED, "Deny by acme/support#list: TierBlock"),
+        field("/spec/rules/1/match/operations", json!(["api.create_other"]), REFUND, REFUNDED, NO_MATCH),
+        field("/spec/rules/2/match/http/upstreams", json!(["api"]), READ, READS, NO_MATCH),
+        field("/spec/rules/2/match/http/methods", json!(["PUT"]), READ, READS, NO_MATCH),
+        field("/spec/rules/2/match/http/paths", json!(["/wiki/Dog"]), READ, READS, NO_MATCH),
+    ]
+}
+
+fn gateway_fields() -> Vec<Field> {
+    let field = |pointer, value, probe, before, after| field(ACME, pointer, value, probe, before, after);
+    let identity = "spiffe://acme.example/ns/acme/sa/agent/pod/0b6f7a3e-6d0c-4f0e-9a4e-1f2a3b4c5d6e";
+    let other = "spiffe://other.example/ns/acme/sa/agent/pod/0b6f7a3e-6d0c-4f0e-9a4e-1f2a3b4c5d6e";
+    let renamed = "Ask by tenantgateway/acme#renamed: ApprovalUnavailable";
+    let blocked = "Deny by tenantgateway/acme#large-write: TierBlock";
+    let writes = "Allow by acme/support#write";
+    let trial = |pointer, value, before, after| Field { app: "trial", ..field(pointer, value, EXEC, before, after) };
+    let shadowed = "Allow, would be TierBlock";
+    let enforced = "Deny by acme/trial#nothing: TierBlock";
+    vec![
+        field("/spec/namespaces", json!(["acme-staging"]), EXEC, LISTED, "no assignment"),
+        field("/spec/trustDomain", json!("other.example"), Identity, identity, other),
+        field("/spec/guardrails/1/name", json!("renamed"), WRITE, ASKED, renamed),
+        field("/spec/guardrails/1/match/tools", json!(["writes"]), WRITE, ASKED, writes),
+        field("/spec/guardrails/1/when", json!("args.size > 100"), WRITE, ASKED, writes),
+        field("/spec/guardrails/1/tier", json!("Block"), WRITE, ASKED, blocked),
+        field(
+            "/spec/guardrails/0/match/operations",
+            json!(["api.remove_*"]),
+            DELETE,
+            UNDELETED,
+            "Allow by acme/support#delete",
+        ),
+        field("/spec/guardrails/2/match/http/upstreams", json!(["api"]), PUT, UNPUT, READS),
+        field("/spec/guardrails/2/match/http/methods", json!(["POST"]), PUT, UNPUT, READS),
+        field("/spec/guardrails/2/match/http/paths", json!(["/wiki/Dog"]), PUT, UNPUT, READS),
+        trial("/spec/policyConstraints/allowedModes", json!(["Enforce"]), shadowed, enforced),
+        trial("/spec/policyConstraints/auditUntil", json!("2026-11-20"), shadowed, enforced),
+    ]
+}
+
+fn upstream_fields() -> Vec<Field> {
+    const API: &str = "Upstream api";
+    const KEYED: &str = "Upstream keyed";
+    const BASIC: &str = "Upstream basic";
+    const WIKI: &str = "Upstream wiki";
+    let api = |pointer, value, after| field(API, pointer, value, Probe::Upstream("api"), API_NOW, after);
+    const API_NOW: &str =
+        r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#;
+    let keyed = |pointer, value, after| field(KEYED, pointer, value, Probe::Upstream("keyed"), KEYED_NOW, after);
+    const KEYED_NOW: &str = r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "value" } }"#;
+    let basic = |pointer, value, after| field(BASIC, pointer, value, Probe::Upstream("basic"), BASIC_NOW, after);
+    const BASIC_NOW: &str = r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "password" } }"#;
+    let page = "Allow by acme/support#page";
+    vec![
+        field(WIKI, "/spec/scheme", json!("https"), READ, READS, NOWHERE),
+        field(WIKI, "/spec/hosts", json!(["*.books.example"]), READ, READS, NOWHERE),
+        field(WIKI, "/spec/port", json!(8081), READ, READS, NOWHERE),
+        api(
+            "/spec/allowedCIDRs",
+            json!([]),
+            r#"cidrs [] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+        ),
+        api(
+            "/spec/tls/caRef/name",
+            json!("other-ca"),
+            r#"cidrs [10.1.0.0/16] ca Some("dGhyZWU=") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+        ),
+        api(
+            "/spec/tls/caRef/key",
+            json!("next.crt"),
+            r#"cidrs [10.1.0.0/16] ca Some("dHdv") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+        ),
+        // The union changes as a whole: its type alone is a mistake, which closes the upstream.
+        api("/spec/credential", json!({"type": "None"}), r#"cidrs [10.1.0.0/16] ca Some("b25l") credential None"#),
+        api("/spec/credential/type", json!("None"), NOWHERE),
+        api(
+            "/spec/credential/bearer/secretRef/name",
+            json!("next"),
+            r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "next", key: "token" } }"#,
+        ),
+        api(
+            "/spec/credential/bearer/secretRef/key",
+            json!("next"),
+            r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "next" } }"#,
+        ),
+        keyed(
+            "/spec/credential/header/name",
+            json!("x-token"),
+            r#"cidrs [] ca None credential Header { name: "x-token", secret: SecretKey { name: "keyed", key: "value" } }"#,
+        ),
+        keyed(
+            "/spec/credential/header/secretRef/name",
+            json!("next"),
+            r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "next", key: "value" } }"#,
+        ),
+        keyed(
+            "/spec/credential/header/secretRef/key",
+            json!("next"),
+            r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "next" } }"#,
+        ),
+        basic(
+            "/spec/credential/basic/username",
+            json!("next"),
+            r#"cidrs [] ca None credential Basic { username: "next", secret: SecretKey { name: "basic", key: "password" } }"#,
+        ),
+        basic(
+            "/spec/credential/basic/secretRef/name",
+            json!("next"),
+            r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "next", key: "password" } }"#,
+        ),
+        basic(
+            "/spec/credential/basic/secretRef/key",
+            json!("next"),
+            r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "next" } }"#,
+        ),
+        field(API, "/spec/operations/0/name", json!("create_charge"), REFUND, REFUNDED, NO_MATCH),
+        field(API, "/spec/operations/0/method", json!("PUT"), REFUND, REFUNDED, NO_MATCH),
+        field(API, "/spec/operations/0/path", json!("/v2/refunds/{charge}"), REFUND, REFUNDED, NO_MATCH),
+        // Undeclared, a path variable is a string, which is never equal to 7.
+        field(API, "/spec/operations/2/arguments/0/name", json!("number"), PAGE, page, NO_MATCH),
+        field(API, "/spec/operations/2/arguments/0/type", json!("String"), PAGE, page, HALTED),
+    ]
+}
+
+fn halt_fields() -> Vec<Field> {
+    let halted = |pointer, value, after| Field {
+        app: "halted",
+        ..field("AgentHalt inc-42", pointer, value, EXEC, HALTED, after)
+    };
+    let expressions = json!([{"key": "app", "operator": "DoesNotExist"}]);
+    let allowed = "Allow by acme/halted#everything";
+    vec![
+        halted("/spec/agentSelector/matchLabels/app", json!("other"), allowed),
+        halted("/spec/agentSelector/matchExpressions", expressions, allowed),
+        halted("/spec/reason", json!("INC-43: a drill"), HALTED),
+    ]
+}
+
+fn fields() -> Vec<Field> {
+    [policy_fields(), gateway_fields(), upstream_fields(), halt_fields()].into_iter().flatten().collect()
+}
+
+/// Whether an observation is the expected one; a halt's goes on with its reason.
+fn is(seen: &str, expected: &str) -> bool {
+    if expected == HALTED { seen.starts_with(HALTED) } else { seen == expected }
+}
+
+#[test]
+fn changing_one_field_changes_what_happens() {
+    let before = compiled(&world());
+    for Field { id, pointer, value, app, probe, before: expected, after } in fields() {
+        let seen = observe(&before, &pod(app), probe);
+        assert!(is(&seen, expected), "{id} {pointer} before: {seen}");
+        let changed = observe(&compiled(&changed(id, pointer, value.clone())), &pod(app), probe);
+        assert!(is(&changed, after), "{id} {pointer} = {value}: {changed}");
+        assert_ne!(seen, changed, "{id} {pointer} = {value}: nothing changed");
+    }
+}
+
+/// Fields with one value today: another one is refused.
+#[test]
+fn a_field_with_one_value_has_no_other() {
+    for (id, pointer, value) in [
+        ("Upstream api", "/spec/protocol", json!("TCP")),
+        ("Upstream api", "/spec/tls/caRef/kind", json!("Secret")),
+        ("Upstream api", "/spec/scheme", json!("ftp")),
+        ("Upstream api", "/spec/port", json!(65616)),
+        ("Upstream api", "/spec/port", json!(0)),
+    ] {
+        let error = read(&changed(id, pointer, value.clone())).unwrap_err();
+        assert!(error.starts_with("\"api\": "), "{pointer} = {value}: {error}");
+    }
+}
+
+#[test]
+fn a_halt_in_the_platform_namespace_holds_in_every_namespace_of_the_tenant() {
+    let halt = |namespace: &str| {
+        let mut objects = world();
+        let index = find(&objects, "AgentHalt inc-42");
+        objects[index]["metadata"]["namespace"] = json!(namespace);
+        compiled(&objects)
+    };
+    let seen = |namespace: &str, pod_namespace: &str| {
+        observe(&halt(namespace), &pod_in(pod_namespace, "halted"), EXEC).starts_with(HALTED)
+    };
+    assert!(seen("acme-gateway", "acme") && seen("acme-gateway", "acme-staging"));
+    assert!(seen("acme", "acme") && !seen("acme", "acme-staging"));
+    assert!(!seen("acme-staging", "acme") && seen("acme-staging", "acme-staging"));
+    assert!(!seen("elsewhere", "acme") && !seen("elsewhere", "acme-staging"));
+}
+
+#[test]
+fn a_policy_holds_in_its_own_namespace_only() {
+    let compilation = compiled(&world());
+    assert_eq!(observe(&compilation, &pod_in("acme", "support"), EXEC), LISTED);
+    assert_eq!(observe(&compilation, &pod_in("acme-staging", "support"), EXEC), NO_POLICY);
+    assert_eq!(observe(&compilation, &pod_in("elsewhere", "support"), EXEC), "no assignment");
+    assert_eq!(observe(&compilation, &pod_in("acme-gateway", "support"), EXEC), "no assignment");
+}
+
+/// The fields of the schemas, without those that only group others.
+fn schema_fields() -> BTreeSet<String> {
+    fn collect(kind: &str, path: &str, schema: &Value, found: &mut BTreeSet<String>) {
+        for (name, child) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}/{name}");
+            let below = if child["items"].is_object() { &child["items"] } else { child };
+            if below["properties"].is_object() {
+                collect(kind, &path, below, found);
+            } else {
+                found.insert(format!("{kind} {path}"));
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for definition in clawlock_crds::definitions() {
+        let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
+        let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        collect(&definition.spec.names.kind, "/spec", spec, &mut found);
+    }
+    found
+}
+
+#[test]
+fn every_field_of_the_schemas_is_tested_here() {
+    let without_indexes = |pointer: &str| -> String {
+        pointer
+            .split('/')
+            .skip(1)
+            .filter(|part| part.parse::<usize>().is_err())
+            .map(|part| format!("/{part}"))
+            .collect()
+    };
+    let mut tested: BTreeSet<String> = fields()
+        .iter()
+        .map(|field| format!("{} {}", field.id.split(' ').next().unwrap(), without_indexes(field.pointer)))
+        .collect();
+    // Tested by `a_field_with_one_value_has_no_other`.
+    tested.extend(["Upstream /spec/protocol", "Upstream /spec/tls/caRef/kind"].map(str::to_owned));
+    for field in schema_fields() {
+        let known = tested.iter().any(|tested| *tested == field || field.starts_with(&format!("{tested}/")))
+            || tested.iter().any(|tested| tested.starts_with(&format!("{field}/")));
+        assert!(known, "no test changes {field}");
+    }
+}

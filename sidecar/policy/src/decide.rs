@@ -1,0 +1,250 @@
+//! The decision: which rules speak, and which of them is heard.
+//!
+//! Within a policy the first rule that matches decides. A rule whose condition cannot be evaluated adds
+//! its own tier, if that is Ask or Block, and evaluation goes on; so making a condition fail never
+//! loosens a verdict. Over all policies and the guardrails the strictest opinion holds, and without any
+//! opinion the answer is no. Pure: the time comes with the facts.
+
+mod words;
+
+use crate::condition::Scope;
+use crate::document::{Mode, Tier};
+use crate::policy::{Found, Group, Rule, RuleId};
+use crate::verdict::{Code, Permit, Verdict};
+use crate::{Action, Body, Facts, Policy};
+use words::Words;
+
+/// Decides.
+#[must_use]
+pub fn decide(policy: &Policy, facts: &Facts<'_>) -> Verdict {
+    let words = Words { policy, facts };
+    if let Some(halt) = policy.halts().first() {
+        return Verdict::Deny(words.halted(halt));
+    }
+    let Some(found) = policy.find(&facts.action) else {
+        return Verdict::Deny(words.unknown_upstream());
+    };
+    let tally = Tally::of(policy, facts, &found);
+    tally.verdict(&words)
+}
+
+/// What one rule, or one policy, or all of them say.
+#[derive(Clone, Debug)]
+pub(crate) struct Opinion<'a> {
+    pub(crate) tier: Tier,
+    pub(crate) rule: &'a Rule,
+    /// Why the rule's condition could not be evaluated, when that is why it speaks.
+    pub(crate) error: Option<String>,
+}
+
+impl<'a> Opinion<'a> {
+    /// The stricter of two; the earlier one of two that are as strict.
+    pub(crate) fn stricter(earlier: Option<Self>, later: Option<Self>) -> Option<Self> {
+        match (earlier, later) {
+            (Some(one), Some(two)) => Some(if two.tier > one.tier { two } else { one }),
+            (one, two) => one.or(two),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match (self.tier, &self.error) {
+            (_, Some(_)) => Code::ConditionError,
+            (Tier::Block, None) => Code::TierBlock,
+            // An Auto rule refuses nothing; the arm only completes the match.
+            (Tier::Ask | Tier::Auto, None) => Code::ApprovalUnavailable,
+        }
+    }
+}
+
+/// What came of a rule that is about the action.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Matched,
+    ConditionFalse,
+    ConditionError(String),
+}
+
+/// Asks a rule that is about the action.
+pub(crate) fn ask(rule: &Rule, scope: &Scope<'_>) -> Outcome {
+    match rule.when.as_ref().map(|condition| condition.evaluate(scope)) {
+        None | Some(Ok(true)) => Outcome::Matched,
+        Some(Ok(false)) => Outcome::ConditionFalse,
+        Some(Err(error)) => Outcome::ConditionError(error),
+    }
+}
+
+/// What a group of rules says: its opinion, and an Auto rule that failed.
+#[derive(Debug, Default)]
+pub(crate) struct Said<'a> {
+    pub(crate) opinion: Option<Opinion<'a>>,
+    pub(crate) failed: Option<(&'a Rule, String)>,
+}
+
+impl<'a> Said<'a> {
+    /// Takes note of a rule's outcome. Says whether the rules behind it count no more.
+    pub(crate) fn hear(&mut self, group: &Group, rule: &'a Rule, outcome: Outcome) -> bool {
+        let error = match outcome {
+            Outcome::ConditionFalse => return false,
+            Outcome::Matched => None,
+            Outcome::ConditionError(error) if rule.tier == Tier::Auto => {
+                self.failed.get_or_insert((rule, error));
+                return false;
+            }
+            Outcome::ConditionError(error) => Some(error),
+        };
+        let decides = error.is_none() && group.mode.is_some();
+        let opinion = Opinion { tier: rule.tier, rule, error };
+        self.opinion = Opinion::stricter(self.opinion.take(), Some(opinion));
+        decides
+    }
+}
+
+/// The opinions by how they count.
+#[derive(Debug, Default)]
+pub(crate) struct Tally<'a> {
+    /// Policies in enforcement.
+    enforced: Option<Opinion<'a>>,
+    /// Policies in audit mode, where that counts.
+    audited: Option<Opinion<'a>>,
+    guardrails: Option<Opinion<'a>>,
+    /// An Auto rule whose condition could not be evaluated: it may be why nothing allows.
+    failed: Option<(&'a Rule, String)>,
+    /// How many policies there are of each kind, whether they have an opinion or not.
+    enforcing: usize,
+    auditing: usize,
+}
+
+impl<'a> Tally<'a> {
+    fn of(policy: &'a Policy, facts: &Facts<'_>, found: &Found<'_>) -> Self {
+        let mut tally = Self::default();
+        for group in policy.groups().iter().filter(|group| group.mode.is_some()) {
+            tally.count(policy.mode_at(group, facts.context.now_ms));
+        }
+        let scope = Scope::new(facts, found.typing());
+        for (group, rules) in by_group(policy, &found.candidates) {
+            let mut said = Said::default();
+            for rule in rules.iter().filter_map(|&id| policy.rule(id)) {
+                if said.hear(group, rule, ask(rule, &scope)) {
+                    break;
+                }
+            }
+            tally.add(group, policy.mode_at(group, facts.context.now_ms), said);
+            let blocked = |opinion: &Option<Opinion<'_>>| opinion.as_ref().is_some_and(|o| o.tier == Tier::Block);
+            if blocked(&tally.enforced) {
+                break;
+            }
+        }
+        tally
+    }
+
+    /// Counts a policy.
+    pub(crate) fn count(&mut self, mode: Mode) {
+        match mode {
+            Mode::Enforce => self.enforcing += 1,
+            Mode::Audit => self.auditing += 1,
+        }
+    }
+
+    /// Adds what a group says; groups come in order.
+    pub(crate) fn add(&mut self, group: &Group, mode: Mode, said: Said<'a>) {
+        let Said { opinion, failed } = said;
+        if self.failed.is_none() {
+            self.failed = failed;
+        }
+        let side = match (group.mode, mode) {
+            (None, _) => &mut self.guardrails,
+            (Some(_), Mode::Enforce) => &mut self.enforced,
+            (Some(_), Mode::Audit) => &mut self.audited,
+        };
+        *side = Opinion::stricter(side.take(), opinion);
+    }
+
+    pub(crate) fn verdict(self, words: &Words<'_>) -> Verdict {
+        let Self { enforced, audited, guardrails, failed, enforcing, auditing } = self;
+        let no_opinion = if enforcing + auditing == 0 { Code::NoPolicy } else { Code::NoMatch };
+        if enforcing > 0 || auditing == 0 {
+            let Some(opinion) = Opinion::stricter(enforced, guardrails) else {
+                return Verdict::Deny(words.no_opinion(no_opinion, failed));
+            };
+            let shadow = audited.filter(|audited| audited.tier > Tier::Auto).map(|audited| audited.code());
+            return settle(words, opinion, true, shadow);
+        }
+        match (guardrails, audited) {
+            (Some(guardrail), _) => settle(words, guardrail, true, None),
+            (None, Some(audited)) if audited.tier == Tier::Auto => settle(words, audited, true, None),
+            // Audit mode lets pass what Enforce would refuse, but never with a credential.
+            (None, audited) => {
+                let shadow = audited.map_or(no_opinion, |audited| audited.code());
+                Verdict::Allow(Permit {
+                    rule: None,
+                    generation: words.policy.generation(),
+                    credential: false,
+                    shadow: Some(shadow),
+                })
+            }
+        }
+    }
+}
+
+/// Turns the opinion that holds into a verdict.
+fn settle(words: &Words<'_>, opinion: Opinion<'_>, credential: bool, shadow: Option<Code>) -> Verdict {
+    match opinion.tier {
+        Tier::Auto => Verdict::Allow(Permit {
+            rule: Some(opinion.rule.reference.clone()),
+            generation: words.policy.generation(),
+            credential,
+            shadow,
+        }),
+        Tier::Ask => Verdict::Ask(words.refused(&opinion)),
+        Tier::Block => Verdict::Deny(words.refused(&opinion)),
+    }
+}
+
+/// Splits rules, which ascend, by their group.
+fn by_group<'a>(policy: &'a Policy, mut rest: &'a [RuleId]) -> impl Iterator<Item = (&'a Group, &'a [RuleId])> {
+    std::iter::from_fn(move || {
+        let first = policy.rule(*rest.first()?)?;
+        let group = policy.groups().get(first.group)?;
+        let (own, others) = rest.split_at(rest.partition_point(|id| *id < group.rules.end));
+        rest = others;
+        Some((group, own))
+    })
+}
+
+/// Whether the body must be read: see [`Policy::needs_body`].
+pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
+    let Action::Http(http) = facts.action else { return false };
+    if !policy.halts().is_empty() {
+        return false;
+    }
+    let without = Facts {
+        action: Action::Http(crate::HttpAction { body: Body::Unread, ..http }),
+        ..*facts
+    };
+    let Some(found) = policy.find(&without.action) else { return false };
+    let scope = Scope::new(&without, found.typing());
+    let mut needed = false;
+    for (group, rules) in by_group(policy, &found.candidates) {
+        let enforced = policy.mode_at(group, facts.context.now_ms) == Mode::Enforce;
+        let mut open = false;
+        for rule in rules.iter().filter_map(|&id| policy.rule(id)) {
+            if rule.when.as_ref().is_some_and(crate::condition::Condition::reads_args) {
+                open = true;
+                continue;
+            }
+            if !matches!(ask(rule, &scope), Outcome::Matched) {
+                continue;
+            }
+            // Whatever the body says, this rule blocks, and no earlier one can be heard instead.
+            if rule.tier == Tier::Block && enforced && !open && !needed {
+                return false;
+            }
+            if group.mode.is_some() {
+                break;
+            }
+        }
+        needed |= open;
+    }
+    needed
+}
+

@@ -1,0 +1,105 @@
+//! What a refusal says to people.
+
+use super::Opinion;
+use crate::document::Tier;
+use crate::json::shown;
+use crate::policy::{Halt, Rule};
+use crate::verdict::{Code, Denial};
+use crate::{Action, Facts, Policy};
+
+/// Longest part of a path that a sentence repeats, in bytes of its ASCII.
+const SHOWN_PATH: usize = 200;
+
+/// Words the refusals of one decision.
+pub(crate) struct Words<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) facts: &'a Facts<'a>,
+}
+
+impl Words<'_> {
+    pub(super) fn halted(&self, halt: &Halt) -> Denial {
+        let detail = format!("the agent is halted by {}: {}", plain(&halt.name), one_line(&halt.reason));
+        self.denial(Code::Halted, detail, "wait until the AgentHalt is deleted, or ask whoever created it")
+    }
+
+    pub(super) fn unknown_upstream(&self) -> Denial {
+        let detail = match self.facts.action {
+            Action::Http(http) => {
+                format!("{}:{} is no upstream of tenant {}", http.host, http.port, self.policy.tenant())
+            }
+            Action::Tool(tool) => format!("tool {} has no upstream", plain(tool.name)),
+        };
+        self.denial(Code::UnknownUpstream, detail, "use a declared upstream, or ask the platform team to declare this one")
+    }
+
+    pub(super) fn no_opinion(&self, code: Code, failed: Option<(&Rule, String)>) -> Denial {
+        let action = self.action();
+        if code == Code::NoPolicy {
+            let detail = format!("no policy selects this agent, so {action} is denied");
+            return self.denial(code, detail, "create an AgentPolicy whose agentSelector selects this agent");
+        }
+        let mut detail = format!("no rule of any policy for this agent allows {action}");
+        if let Some((rule, error)) = failed {
+            detail.push_str(&format!("; the condition of rule {} could not be evaluated: {error}", named(rule)));
+        }
+        self.denial(code, detail, "add a rule of tier Auto for it to an AgentPolicy that selects this agent")
+    }
+
+    pub(super) fn refused(&self, opinion: &Opinion<'_>) -> Denial {
+        let (action, rule) = (self.action(), named(opinion.rule));
+        let (detail, hint) = match (&opinion.error, opinion.tier) {
+            (Some(error), _) => (
+                format!("{action} is refused: the condition of rule {rule} could not be evaluated: {error}"),
+                "send what the condition reads, or mend the rule's condition",
+            ),
+            (None, Tier::Block) => {
+                (format!("{action} is blocked by rule {rule}"), "do not repeat it; ask the rule's author if it is needed")
+            }
+            (None, Tier::Ask | Tier::Auto) => (
+                format!("{action} needs an approval by rule {rule}, and nobody can be asked yet"),
+                "do not repeat it; ask the rule's author for tier Auto if it is needed",
+            ),
+        };
+        let mut denial = self.denial(opinion.code(), detail, hint);
+        denial.rule = Some(opinion.rule.reference.clone());
+        denial
+    }
+
+    fn denial(&self, code: Code, detail: String, hint: &'static str) -> Denial {
+        Denial { code, rule: None, generation: self.policy.generation(), detail, hint }
+    }
+
+    fn action(&self) -> String {
+        match &self.facts.action {
+            Action::Tool(tool) => format!("tool {}", plain(tool.name)),
+            Action::Http(http) => match self.policy.operation(http) {
+                Some(name) => format!("operation {name}"),
+                None => {
+                    let path: String = http.path.as_str().chars().take(SHOWN_PATH).collect();
+                    format!("{} {}{path} (upstream {})", plain(http.method), http.host, plain(http.upstream))
+                }
+            },
+        }
+    }
+}
+
+/// A rule and where it stands: `shell of policy acme/support`.
+fn named(rule: &Rule) -> String {
+    let reference = &rule.reference;
+    match reference.policy.strip_prefix("tenantgateway/") {
+        Some(tenant) => format!("{} of the guardrails of {tenant}", reference.rule),
+        None => format!("{} of policy {}", reference.rule, reference.policy),
+    }
+}
+
+/// A name as it is when it is an ordinary one, quoted and shortened when it is not: names of tools are
+/// made up by agents, and a sentence stays one line.
+fn plain(name: &str) -> String {
+    let ordinary = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b':');
+    if !name.is_empty() && name.len() <= 128 && name.bytes().all(ordinary) { name.to_owned() } else { shown(name) }
+}
+
+/// A person's text on one line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

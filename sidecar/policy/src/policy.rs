@@ -1,0 +1,234 @@
+//! A policy that can decide: the documents of one pod, parsed again and indexed.
+//!
+//! Whoever holds a [`Policy`] holds only text that was understood: every host, pattern, template and
+//! condition was parsed by [`Policy::build`], and one that did not parse refused the whole set. The
+//! indexes find the rules that are about an action without looking at the others; what those rules say
+//! is weighed in [`decide`](crate::decide).
+
+mod build;
+mod index;
+mod paths;
+mod upstream;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::condition::{Condition, Typing};
+use crate::document::{Mode, Scheme, Tier};
+use crate::path::Segment;
+use crate::pattern::{OperationPattern, PathPattern, ToolPattern};
+use crate::{Action, Caller, Facts, HostName, HttpAction, RuleRef};
+pub use build::{MAX_DOCUMENTS, MAX_NAME, MAX_PATTERNS, MAX_RULES};
+use index::ToolIndex;
+pub use upstream::Upstream;
+use upstream::{Operation, Reach, UpstreamIndex};
+
+/// Why documents are no policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{object}{}: {reason}", rule.as_ref().map(|rule| format!(", rule {rule}")).unwrap_or_default())]
+pub struct BuildError {
+    /// The object, for example `policy acme/support`.
+    pub object: String,
+    /// The rule, when it is about one.
+    pub rule: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Everything that holds for one pod, ready to decide.
+#[derive(Debug)]
+pub struct Policy {
+    caller: Arc<Caller>,
+    generation: u64,
+    issued_at_ms: u64,
+    not_after_ms: u64,
+    /// Halts by name.
+    halts: Vec<Halt>,
+    /// From when on audit mode does not count any more; `None`: it never does.
+    audit_until_ms: Option<u64>,
+    /// All rules: policies by name, their rules in order, then the guardrails.
+    rules: Vec<Rule>,
+    /// Which rules belong together, in the order of `rules`.
+    groups: Vec<Group>,
+    tools: ToolIndex,
+    upstreams: Vec<Arc<Upstream>>,
+    by_name: HashMap<Arc<str>, UpstreamIndex>,
+    reach: Reach,
+    reads_headers: bool,
+}
+
+/// An `AgentHalt`.
+#[derive(Debug)]
+pub(crate) struct Halt {
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// The rules of one policy, or the guardrails.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: Arc<str>,
+    /// `None`: guardrails, which always count and are all weighed.
+    pub(crate) mode: Option<Mode>,
+    pub(crate) rules: std::ops::Range<RuleId>,
+}
+
+/// Place of a rule in [`Policy::rules`]. Places ascend with the order in which rules are weighed.
+pub(crate) type RuleId = u32;
+
+/// A rule.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) reference: RuleRef,
+    pub(crate) group: usize,
+    pub(crate) matches: Match,
+    pub(crate) when: Option<Condition>,
+    pub(crate) tier: Tier,
+}
+
+/// What a rule is about. Decisions go through the indexes; explanations look here.
+#[derive(Debug)]
+pub(crate) enum Match {
+    Tools(Vec<ToolPattern>),
+    Operations(Vec<OperationPattern>),
+    Http { upstreams: Vec<String>, methods: Vec<String>, paths: Vec<PathPattern> },
+}
+
+/// An action as far as the indexes know it.
+#[derive(Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) operation: Option<&'a Operation>,
+    /// The path's segments; empty when nothing needs them.
+    pub(crate) segments: Vec<Segment<'a>>,
+    /// The rules that are about the action, ascending.
+    pub(crate) candidates: Cow<'a, [RuleId]>,
+}
+
+impl<'a> Found<'a> {
+    /// What its operation declares.
+    pub(crate) fn typing(&'a self) -> Typing<'a> {
+        match self.operation {
+            Some(operation) => Typing {
+                template: Some(&operation.template),
+                segments: &self.segments,
+                declared: &operation.declared,
+            },
+            None => Typing::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// The caller that the assignment names.
+    #[must_use]
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
+    /// Name of the tenant.
+    #[must_use]
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.caller.tenant
+    }
+
+    /// Generation of the assignment.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// When the assignment was signed, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn issued_at_ms(&self) -> u64 {
+        self.issued_at_ms
+    }
+
+    /// From when on everything is denied, in milliseconds since the Unix epoch.
+    /// [`decide`](crate::decide) does not look at it: the holder of the policy does, with trusted time.
+    #[must_use]
+    pub fn not_after_ms(&self) -> u64 {
+        self.not_after_ms
+    }
+
+    /// The upstream of a scheme, host and port.
+    #[must_use]
+    pub fn upstream(&self, scheme: Scheme, host: &HostName, port: u16) -> Option<&Arc<Upstream>> {
+        self.reach.find(scheme, host, port).and_then(|place| self.upstreams.get(place))
+    }
+
+    /// The upstream of a name.
+    #[must_use]
+    pub fn upstream_named(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.by_name.get(name).map(|index| &index.upstream)
+    }
+
+    /// All upstreams, by name.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.iter()
+    }
+
+    /// Whether a condition reads `request.headers`.
+    #[must_use]
+    pub fn reads_headers(&self) -> bool {
+        self.reads_headers
+    }
+
+    /// The operation that a request is, as `upstream.operation`.
+    #[must_use]
+    pub fn operation(&self, action: &HttpAction<'_>) -> Option<&Arc<str>> {
+        let index = self.by_name.get(action.upstream)?;
+        let segments: Vec<Segment<'_>> = action.path.segments().collect();
+        index.operation(action.method, &segments).map(|operation| &operation.name)
+    }
+
+    /// Whether the request's body must be read to decide: a rule that could still match, given the
+    /// facts without the body, reads `args`.
+    #[must_use]
+    pub fn needs_body(&self, facts: &Facts<'_>) -> bool {
+        crate::decide::needs_body(self, facts)
+    }
+
+    /// Looks an action up. `None`: its upstream is not declared, or not with that host and port.
+    pub(crate) fn find<'a>(&'a self, action: &'a Action<'a>) -> Option<Found<'a>> {
+        let http = match action {
+            Action::Tool(tool) => {
+                let candidates = self.tools.find(tool.name);
+                return Some(Found { operation: None, segments: Vec::new(), candidates });
+            }
+            Action::Http(http) => http,
+        };
+        let index = self.by_name.get(http.upstream)?;
+        if index.upstream.port != http.port || !index.upstream.has_host(http.host) {
+            return None;
+        }
+        let segments: Vec<Segment<'a>> =
+            if index.looks_at_paths(http.method) { http.path.segments().collect() } else { Vec::new() };
+        let operation = index.operation(http.method, &segments);
+        let named = operation.map(|operation| operation.rules.as_slice()).unwrap_or_default();
+        let candidates = index.candidates(http.method, &segments, named);
+        Some(Found { operation, segments, candidates })
+    }
+
+    pub(crate) fn halts(&self) -> &[Halt] {
+        &self.halts
+    }
+
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    pub(crate) fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.get(usize::try_from(id).ok()?)
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The mode in which a group counts at a time; guardrails count as `Enforce`.
+    pub(crate) fn mode_at(&self, group: &Group, now_ms: u64) -> Mode {
+        let audit = self.audit_until_ms.is_some_and(|until| now_ms < until);
+        if group.mode == Some(Mode::Audit) && audit { Mode::Audit } else { Mode::Enforce }
+    }
+}

@@ -1,0 +1,451 @@
+//! From documents to a policy.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::index::ToolIndex;
+use super::upstream::{Operation, Reach, Upstream, UpstreamIndex};
+use super::{BuildError, Group, Halt, Match, Policy, Rule, RuleId};
+use crate::codec::{digest, encode};
+use crate::condition::{Condition, Target};
+use crate::document::{
+    Assignment, CredentialDoc, Document, HaltDoc, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc, PolicyDoc,
+    RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
+};
+use crate::pattern::{
+    HostPattern, OperationPattern, PathPattern, PathTemplate, PatternError, ToolPattern, check_operation_name,
+};
+use crate::{Caller, RuleRef, SpiffeId, Workload};
+
+/// Most documents of an assignment: far beyond the policies that select one pod.
+pub const MAX_DOCUMENTS: usize = 4096;
+
+/// Most rules of an assignment, guardrails included: ten times what the indexes are measured with.
+pub const MAX_RULES: usize = 100_000;
+
+/// Most patterns of one list of a rule.
+pub const MAX_PATTERNS: usize = 1024;
+
+/// Longest name of an object or rule in bytes: a namespace and a name of Kubernetes.
+pub const MAX_NAME: usize = 512;
+
+type Result<T> = std::result::Result<T, BuildError>;
+
+/// Names the object that an error is about.
+struct At<'a> {
+    object: &'a str,
+    rule: Option<&'a str>,
+}
+
+impl At<'_> {
+    fn error(&self, reason: impl ToString) -> BuildError {
+        BuildError {
+            object: self.object.to_owned(),
+            rule: self.rule.map(str::to_owned),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn refuse<T>(&self, reason: impl ToString) -> Result<T> {
+        Err(self.error(reason))
+    }
+
+    fn name(&self, name: &str) -> Result<()> {
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return self.refuse(format!("a name has 1 to {MAX_NAME} bytes without white space and control characters"));
+        }
+        Ok(())
+    }
+
+    fn patterns<T>(&self, texts: &[String], parse: fn(&str) -> std::result::Result<T, PatternError>) -> Result<Vec<T>> {
+        if texts.len() > MAX_PATTERNS {
+            return self.refuse(format!("a list has at most {MAX_PATTERNS} patterns"));
+        }
+        texts.iter().map(|text| parse(text).map_err(|error| self.error(error))).collect()
+    }
+}
+
+/// An error about the assignment itself.
+fn assignment_error(reason: impl ToString) -> BuildError {
+    At { object: "assignment", rule: None }.error(reason)
+}
+
+/// The documents by kind, each with its digest.
+#[derive(Default)]
+struct Sorted {
+    policies: BTreeMap<String, (PolicyDoc, Arc<str>)>,
+    tenants: Vec<(TenantDoc, Arc<str>)>,
+    upstreams: BTreeMap<String, (UpstreamDoc, Arc<str>)>,
+    halts: BTreeMap<String, HaltDoc>,
+}
+
+impl Policy {
+    /// Builds the policy of an assignment from its documents, in any order. Everything is parsed again:
+    /// a signature says who wrote a document, not that it can be understood.
+    ///
+    /// # Errors
+    /// When the documents are not exactly those that the assignment lists; when anything in them does
+    /// not parse, names something twice or exceeds a bound; when two upstreams claim the same scheme,
+    /// host and port. Nothing is ever left out instead.
+    pub fn build(assignment: Assignment, documents: Vec<Document>) -> Result<Self> {
+        let Assignment { tenant, identity, pod, digests, generation, issued_at_ms, not_after_ms } = assignment;
+        if issued_at_ms >= not_after_ms {
+            return Err(assignment_error("it ends before it was issued"));
+        }
+        let caller = caller(&tenant, &identity, pod)?;
+        let Sorted { policies, tenants, upstreams, halts } = sort(documents, &digests)?;
+        let Ok([(tenant_doc, tenant_digest)]) = <[_; 1]>::try_from(tenants) else {
+            return Err(assignment_error(format!("it must have exactly one tenant document, of {tenant}")));
+        };
+        if tenant_doc.name != tenant {
+            return Err(assignment_error(format!("its tenant is {tenant}, and the document is of {}", tenant_doc.name)));
+        }
+        let mut builder = Builder::default();
+        for (name, (doc, digest)) in upstreams {
+            builder.add_upstream(&name, doc, digest)?;
+        }
+        for (name, (doc, digest)) in policies {
+            let PolicyDoc { name: _, mode, rules } = doc;
+            builder.add_rules(&format!("policy {name}"), name.into(), Some(mode), rules, &digest)?;
+        }
+        let TenantDoc { name, guardrails, audit_until_ms, allowed_modes } = tenant_doc;
+        if let Some(rule) = guardrails.iter().find(|rule| rule.tier == Tier::Auto) {
+            let object = format!("tenant {name}");
+            return At { object: &object, rule: Some(&rule.name) }.refuse("a guardrail says Ask or Block");
+        }
+        let group = format!("tenantgateway/{name}").into();
+        builder.add_rules(&format!("tenant {name}"), group, None, guardrails, &tenant_digest)?;
+        let Builder { rules, groups, tools, upstreams, by_name, reach } = builder;
+        Ok(Self {
+            caller,
+            generation,
+            issued_at_ms,
+            not_after_ms,
+            halts: halts.into_values().map(|HaltDoc { name, reason }| Halt { name, reason }).collect(),
+            audit_until_ms: audit_until_ms.filter(|_| allowed_modes.contains(&Mode::Audit)),
+            reads_headers: rules.iter().filter_map(|rule| rule.when.as_ref()).any(Condition::reads_headers),
+            rules,
+            groups,
+            tools,
+            upstreams,
+            by_name,
+            reach,
+        })
+    }
+}
+
+fn caller(tenant: &str, identity: &str, pod: PodDoc) -> Result<Arc<Caller>> {
+    let PodDoc { namespace, name, uid, service_account, labels } = pod;
+    let identity = SpiffeId::parse(identity).map_err(assignment_error)?;
+    if !identity.as_str().ends_with(&format!("/ns/{namespace}/sa/{service_account}/pod/{uid}")) {
+        return Err(assignment_error(format!("the identity {identity} is not that of pod {namespace}/{name}")));
+    }
+    Ok(Arc::new(Caller {
+        tenant: tenant.into(),
+        workload: Workload {
+            namespace: namespace.into(),
+            service_account: service_account.into(),
+            pod: name.into(),
+            uid: uid.into(),
+            labels: Arc::new(labels),
+        },
+        identity,
+    }))
+}
+
+/// Checks that the documents are those of the assignment, and sorts them.
+fn sort(documents: Vec<Document>, digests: &[String]) -> Result<Sorted> {
+    if documents.len() > MAX_DOCUMENTS {
+        return Err(assignment_error(format!("it has more than {MAX_DOCUMENTS} documents")));
+    }
+    let listed: BTreeSet<&str> = digests.iter().map(String::as_str).collect();
+    if listed.len() != digests.len() || !digests.is_sorted() {
+        return Err(assignment_error("its digests are not sorted, or one is listed twice"));
+    }
+    let mut sorted = Sorted::default();
+    let mut seen = BTreeSet::new();
+    for document in documents {
+        let digest: Arc<str> = digest(&encode(&document)).into();
+        if !listed.contains(&*digest) {
+            return Err(assignment_error(format!("it does not list {digest}, {}", describe(&document))));
+        }
+        if !seen.insert(digest.clone()) {
+            return Err(assignment_error(format!("{} is there twice", describe(&document))));
+        }
+        let name = describe(&document);
+        let twice = match document {
+            Document::Policy(doc) => sorted.policies.insert(doc.name.clone(), (doc, digest)).is_some(),
+            Document::Upstream(doc) => sorted.upstreams.insert(doc.name.clone(), (doc, digest)).is_some(),
+            Document::Halt(doc) => sorted.halts.insert(doc.name.clone(), doc).is_some(),
+            Document::Tenant(doc) => {
+                sorted.tenants.push((doc, digest));
+                false
+            }
+        };
+        if twice {
+            return Err(assignment_error(format!("there are two versions of {name}")));
+        }
+    }
+    match listed.iter().find(|digest| !seen.contains(**digest)) {
+        Some(missing) => Err(assignment_error(format!("the document {missing} is missing"))),
+        None => Ok(sorted),
+    }
+}
+
+fn describe(document: &Document) -> String {
+    match document {
+        Document::Policy(doc) => format!("policy {}", doc.name),
+        Document::Tenant(doc) => format!("tenant {}", doc.name),
+        Document::Upstream(doc) => format!("upstream {}", doc.name),
+        Document::Halt(doc) => format!("halt {}", doc.name),
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    rules: Vec<Rule>,
+    groups: Vec<Group>,
+    tools: ToolIndex,
+    upstreams: Vec<Arc<Upstream>>,
+    by_name: HashMap<Arc<str>, UpstreamIndex>,
+    reach: Reach,
+}
+
+impl Builder {
+    fn add_upstream(&mut self, name: &str, doc: UpstreamDoc, digest: Arc<str>) -> Result<()> {
+        let object = format!("upstream {name}");
+        let at = At { object: &object, rule: None };
+        at.name(name)?;
+        if name.contains(['.', '*']) {
+            return at.refuse("an upstream's name has no '.' and no '*': operations are named upstream.operation");
+        }
+        let UpstreamDoc { name: _, scheme, hosts, port, allowed_cidrs, ca_pem, credential, operations } = doc;
+        let hosts = at.patterns(&hosts, HostPattern::parse)?;
+        check_place(&at, scheme, &hosts, port, &credential)?;
+        let cidr = |text: &String| text.parse::<IpNet>().map_err(|_| at.error(format!("{text:?} is no CIDR")));
+        let place = self.upstreams.len();
+        for host in &hosts {
+            self.reach.insert(scheme, host, port, place).map_err(|other| {
+                let other = self.upstreams.get(other).map_or("another", |other| &*other.name);
+                let url = format!("{}://{}:{port}", scheme.as_str(), host.as_str());
+                at.error(format!("{url} also belongs to upstream {other}; a request would have two owners"))
+            })?;
+        }
+        let arguments: BTreeSet<&str> =
+            operations.iter().flat_map(|operation| &operation.arguments).map(|argument| &*argument.name).collect();
+        let upstream = Arc::new(Upstream {
+            name: name.into(),
+            digest,
+            scheme,
+            hosts,
+            port,
+            allowed_cidrs: allowed_cidrs.iter().map(cidr).collect::<Result<_>>()?,
+            ca_pem: ca_pem.map(Into::into),
+            credential,
+            arguments: arguments.into_iter().map(Arc::from).collect(),
+        });
+        let mut index = UpstreamIndex::new(upstream.clone());
+        for operation in operations {
+            add_operation(&mut index, &object, operation)?;
+        }
+        self.upstreams.push(upstream.clone());
+        self.by_name.insert(upstream.name.clone(), index);
+        Ok(())
+    }
+
+    fn add_rules(
+        &mut self,
+        object: &str,
+        group: Arc<str>,
+        mode: Option<Mode>,
+        rules: Vec<RuleDoc>,
+        digest: &Arc<str>,
+    ) -> Result<()> {
+        At { object, rule: None }.name(&group)?;
+        if self.rules.len() + rules.len() > MAX_RULES {
+            return At { object, rule: None }.refuse(format!("the assignment has more than {MAX_RULES} rules"));
+        }
+        let id = |place: usize| RuleId::try_from(place).expect("MAX_RULES fits");
+        let start = self.rules.len();
+        let range = id(start)..id(start + rules.len());
+        self.groups.push(Group { name: group.clone(), mode, rules: range });
+        let mut names = HashSet::new();
+        for doc in rules {
+            let RuleDoc { name, matches, when, tier } = doc;
+            let at = At { object, rule: Some(&name) };
+            at.name(&name)?;
+            if !names.insert(name.clone()) {
+                return at.refuse("another rule has the same name");
+            }
+            let matches = parse_match(&at, matches)?;
+            let operations = self.operations_of(&matches);
+            let condition = when.map(|text| self.condition(&at, &text, &matches, &operations)).transpose()?;
+            let reference = RuleRef { policy: group.clone(), rule: name.as_str().into(), digest: digest.clone() };
+            let rule = Rule { reference, group: self.groups.len() - 1, matches, when: condition, tier };
+            self.index(id(self.rules.len()), &rule, &operations);
+            self.rules.push(rule);
+        }
+        Ok(())
+    }
+
+    /// The declared operations that a match names, as upstream and place.
+    fn operations_of(&self, matches: &Match) -> Vec<(Arc<str>, usize)> {
+        let Match::Operations(patterns) = matches else { return Vec::new() };
+        let mut found = BTreeSet::new();
+        for pattern in patterns {
+            let all = || self.by_name.iter().filter(|(name, _)| pattern.upstream().matches(name)).collect::<Vec<_>>();
+            let indexes = match pattern.upstream().exact() {
+                Some(name) => self.by_name.get_key_value(name).into_iter().collect(),
+                None => all(),
+            };
+            for (name, index) in indexes {
+                let matching =
+                    index.operations.iter().enumerate().filter(|(_, operation)| pattern.matches(name, &operation.short));
+                found.extend(matching.map(|(place, _)| (name.clone(), place)));
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn condition(&self, at: &At<'_>, text: &str, matches: &Match, named: &[(Arc<str>, usize)]) -> Result<Condition> {
+        let declared = named.iter().filter_map(|(upstream, place)| {
+            Some(self.by_name.get(upstream)?.operations.get(*place)?.arguments.as_slice())
+        });
+        let target = match matches {
+            Match::Tools(_) => Target::tools(),
+            Match::Operations(_) => Target::operations(declared),
+            Match::Http { .. } => Target::http(),
+        };
+        Condition::parse(text, &target).map_err(|error| at.error(error))
+    }
+
+    fn index(&mut self, id: RuleId, rule: &Rule, operations: &[(Arc<str>, usize)]) {
+        let Some(group) = self.groups.get(rule.group) else { return };
+        match &rule.matches {
+            Match::Tools(patterns) => {
+                for pattern in patterns {
+                    self.tools.insert(pattern, id, rule, group);
+                }
+            }
+            Match::Operations(_) => {
+                for (upstream, place) in operations {
+                    let operation = self.by_name.get_mut(upstream).and_then(|index| index.operations.get_mut(*place));
+                    if let Some(operation) = operation {
+                        operation.rules.push(id, rule, group);
+                    }
+                }
+            }
+            // Upstreams that are not there (yet) have no requests.
+            Match::Http { upstreams, methods, paths } => {
+                for upstream in upstreams {
+                    if let Some(index) = self.by_name.get_mut(upstream.as_str()) {
+                        index.insert(methods, paths, id, rule, group);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Checks that an upstream is somewhere, and that its credential cannot go anywhere else.
+fn check_place(at: &At<'_>, scheme: Scheme, hosts: &[HostPattern], port: u16, credential: &CredentialDoc) -> Result<()> {
+    if hosts.is_empty() || port == 0 {
+        return at.refuse("an upstream has at least one host, and a port from 1 to 65535");
+    }
+    let secret = match credential {
+        CredentialDoc::None {} => return Ok(()),
+        CredentialDoc::Bearer { secret } => secret,
+        CredentialDoc::Header { name, secret } => {
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return at.refuse(format!("{name:?} is no header name"));
+            }
+            secret
+        }
+        CredentialDoc::Basic { username, secret } => {
+            // RFC 7617 section 2: a colon would move the border between name and password.
+            if username.chars().any(|c| c == ':' || c.is_control()) {
+                return at.refuse("a user name has no ':' and no control character");
+            }
+            secret
+        }
+    };
+    if secret.name.is_empty() || secret.key.is_empty() {
+        return at.refuse("a credential names a Secret and a key of it");
+    }
+    if scheme == Scheme::Http {
+        return at.refuse("a credential is never sent in cleartext; use scheme https");
+    }
+    if let Some(host) = hosts.iter().find(|host| !host.is_exact()) {
+        return at.refuse(format!("an upstream with a credential has no wildcard host such as {}", host.as_str()));
+    }
+    Ok(())
+}
+
+fn add_operation(index: &mut UpstreamIndex, object: &str, doc: OperationDoc) -> Result<()> {
+    let OperationDoc { name, method, path, arguments } = doc;
+    let object = format!("{object}, operation {name}");
+    let at = At { object: &object, rule: None };
+    check_operation_name(&name).map_err(|error| at.error(error))?;
+    check_method(&at, &method)?;
+    let template = PathTemplate::parse(&path).map_err(|error| at.error(error))?;
+    if index.operations.iter().any(|other| *other.short == *name) {
+        return at.refuse("another operation has the same name");
+    }
+    let mut declared: Vec<(Arc<str>, _)> = Vec::with_capacity(arguments.len());
+    for argument in &arguments {
+        at.name(&argument.name)?;
+        declared.push((argument.name.as_str().into(), argument.kind));
+    }
+    declared.sort_by(|one, two| one.0.cmp(&two.0));
+    if declared.windows(2).any(|pair| matches!(pair, [one, two] if one.0 == two.0)) {
+        return at.refuse("an argument is declared twice");
+    }
+    let place = index.operations.len();
+    let templates = index.templates.entry(method.as_str().into()).or_default();
+    if let Err(other) = templates.insert(&template, place) {
+        let other = index.operations.get(other).map_or("another", |other| &*other.short);
+        return at.refuse(format!("operation {other} has the same method and a path of the same shape"));
+    }
+    index.operations.push(Operation {
+        name: format!("{}.{name}", index.upstream.name).into(),
+        short: name.into(),
+        template,
+        declared,
+        arguments,
+        rules: super::index::List::default(),
+    });
+    Ok(())
+}
+
+/// Methods are case-sensitive (RFC 9110 section 9.1): `get` would never match `GET`.
+fn check_method(at: &At<'_>, method: &str) -> Result<()> {
+    if http::Method::from_bytes(method.as_bytes()).is_err() || method.bytes().any(|b| b.is_ascii_lowercase()) {
+        return at.refuse(format!("{method:?} is no method in upper case"));
+    }
+    Ok(())
+}
+
+fn parse_match(at: &At<'_>, doc: MatchDoc) -> Result<Match> {
+    let filled = |empty: bool| if empty { at.refuse("it matches nothing: the list is empty") } else { Ok(()) };
+    match doc {
+        MatchDoc::Tools(tools) => {
+            filled(tools.is_empty())?;
+            Ok(Match::Tools(at.patterns(&tools, ToolPattern::parse)?))
+        }
+        MatchDoc::Operations(operations) => {
+            filled(operations.is_empty())?;
+            Ok(Match::Operations(at.patterns(&operations, OperationPattern::parse)?))
+        }
+        MatchDoc::Http(HttpMatchDoc { upstreams, methods, paths }) => {
+            filled(upstreams.is_empty())?;
+            if upstreams.len().max(methods.len()) > MAX_PATTERNS {
+                return at.refuse(format!("a list has at most {MAX_PATTERNS} entries"));
+            }
+            upstreams.iter().try_for_each(|upstream| at.name(upstream))?;
+            methods.iter().try_for_each(|method| check_method(at, method))?;
+            Ok(Match::Http { upstreams, methods, paths: at.patterns(&paths, PathPattern::parse)? })
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Builds policies and facts for tests in few words.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clawlock_policy::document::{
+    ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc,
+    PolicyDoc, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
+};
+use clawlock_policy::{
+    Action, Body, BuildError, Caller, Code, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction,
+    Verdict, codec, decide,
+};
+
+pub const NOW: u64 = 1_800_000_000_000;
+
+pub fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+pub fn tools(patterns: &[&str]) -> MatchDoc {
+    MatchDoc::Tools(strings(patterns))
+}
+
+pub fn operations(patterns: &[&str]) -> MatchDoc {
+    MatchDoc::Operations(strings(patterns))
+}
+
+pub fn http(upstreams: &[&str], methods: &[&str], paths: &[&str]) -> MatchDoc {
+    MatchDoc::Http(HttpMatchDoc { upstreams: strings(upstreams), methods: strings(methods), paths: strings(paths) })
+}
+
+pub fn rule(name: &str, matches: MatchDoc, tier: Tier) -> RuleDoc {
+    RuleDoc { name: name.into(), matches, when: None, tier }
+}
+
+pub fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -> RuleDoc {
+    RuleDoc { when: Some(condition.into()), ..rule(name, matches, tier) }
+}
+
+pub fn policy(name: &str, mode: Mode, rules: Vec<RuleDoc>) -> Document {
+    Document::Policy(PolicyDoc { name: name.into(), mode, rules })
+}
+
+pub fn enforce(name: &str, rules: Vec<RuleDoc>) -> Document {
+    policy(name, Mode::Enforce, rules)
+}
+
+pub fn audit(name: &str, rules: Vec<RuleDoc>) -> Document {
+    policy(name, Mode::Audit, rules)
+}
+
+/// A tenant where audit mode is not allowed.
+pub fn tenant(guardrails: Vec<RuleDoc>) -> Document {
+    Document::Tenant(TenantDoc {
+        name: "acme".into(),
+        guardrails,
+        audit_until_ms: None,
+        allowed_modes: vec![Mode::Enforce],
+    })
+}
+
+/// A tenant where audit mode counts for a minute from [`NOW`].
+pub fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
+    Document::Tenant(TenantDoc {
+        name: "acme".into(),
+        guardrails,
+        audit_until_ms: Some(NOW + 60_000),
+        allowed_modes: vec![Mode::Enforce, Mode::Audit],
+    })
+}
+
+pub fn operation(name: &str, method: &str, path: &str, arguments: &[(&str, ArgumentType)]) -> OperationDoc {
+    let arguments = arguments.iter().map(|(name, kind)| ArgumentDoc { name: (*name).into(), kind: *kind }).collect();
+    OperationDoc { name: name.into(), method: method.into(), path: path.into(), arguments }
+}
+
+pub fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
+    UpstreamDoc {
+        name: name.into(),
+        scheme: Scheme::Https,
+        hosts: vec![host.into()],
+        port: 443,
+        allowed_cidrs: vec![],
+        ca_pem: None,
+        credential: CredentialDoc::Bearer { secret: SecretKey { name: name.into(), key: "token".into() } },
+        operations: vec![],
+    }
+}
+
+/// The upstream that most tests use.
+pub fn stripe() -> Document {
+    Document::Upstream(UpstreamDoc {
+        operations: vec![
+            operation("create_refund", "POST", "/v1/refunds", &[("amount", ArgumentType::Integer)]),
+            operation("get_customer", "GET", "/v1/customers/{id}", &[]),
+            operation("list_customers", "GET", "/v1/customers", &[("limit", ArgumentType::Integer)]),
+            operation("search", "GET", "/v1/customers/search", &[("exact", ArgumentType::Boolean)]),
+            operation("set_rate", "PUT", "/v1/rates/{currency}", &[("rate", ArgumentType::Number)]),
+        ],
+        ..upstream_doc("stripe", "api.stripe.com")
+    })
+}
+
+pub fn assignment(documents: &[Document]) -> Assignment {
+    let mut digests: Vec<String> = documents.iter().map(|document| codec::digest(&codec::encode(document))).collect();
+    digests.sort();
+    Assignment {
+        tenant: "acme".into(),
+        identity: "spiffe://acme.example/ns/acme/sa/support/pod/0b5e".into(),
+        pod: PodDoc {
+            namespace: "acme".into(),
+            name: "support-0".into(),
+            uid: "0b5e".into(),
+            service_account: "support".into(),
+            labels: BTreeMap::from([("app".into(), "support-agent".into()), ("team".into(), "billing".into())]),
+        },
+        digests,
+        generation: 7,
+        issued_at_ms: NOW - 1000,
+        not_after_ms: NOW + 43_200_000,
+    }
+}
+
+pub fn try_build(documents: Vec<Document>) -> Result<Policy, BuildError> {
+    Policy::build(assignment(&documents), documents)
+}
+
+pub fn build(documents: Vec<Document>) -> Policy {
+    try_build(documents).unwrap()
+}
+
+/// Owns what facts borrow.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub upstream: String,
+    pub host: HostName,
+    pub port: u16,
+    pub method: String,
+    pub path: RequestPath,
+    pub query: String,
+    pub headers: Option<http::HeaderMap>,
+    pub body: Sent,
+}
+
+#[derive(Clone, Debug)]
+pub enum Sent {
+    Unread,
+    Empty,
+    Full(String, Vec<u8>),
+    Unusable,
+}
+
+pub fn request(method: &str, path: &str) -> Request {
+    Request {
+        upstream: "stripe".into(),
+        host: HostName::parse("api.stripe.com").unwrap(),
+        port: 443,
+        method: method.into(),
+        path: RequestPath::parse(path).unwrap(),
+        query: String::new(),
+        headers: Some(http::HeaderMap::new()),
+        body: Sent::Empty,
+    }
+}
+
+impl Request {
+    pub fn json(self, body: &str) -> Self {
+        Self { body: Sent::Full("application/json".into(), body.into()), ..self }
+    }
+
+    pub fn form(self, body: &str) -> Self {
+        Self { body: Sent::Full("application/x-www-form-urlencoded".into(), body.into()), ..self }
+    }
+
+    pub fn query(self, query: &str) -> Self {
+        Self { query: query.into(), ..self }
+    }
+
+    pub fn body(self, body: Sent) -> Self {
+        Self { body, ..self }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        self.headers.get_or_insert_default().append(name, value.parse().unwrap());
+        self
+    }
+
+    pub fn action(&self) -> HttpAction<'_> {
+        HttpAction {
+            upstream: &self.upstream,
+            host: &self.host,
+            port: self.port,
+            method: &self.method,
+            path: &self.path,
+            query: &self.query,
+            headers: self.headers.as_ref(),
+            body: match &self.body {
+                Sent::Unread => Body::Unread,
+                Sent::Empty => Body::Empty,
+                Sent::Full(content_type, bytes) => Body::Full { content_type, bytes },
+                Sent::Unusable => Body::Unusable("too large"),
+            },
+        }
+    }
+
+    pub fn facts<'a>(&'a self, caller: &'a Caller) -> Facts<'a> {
+        Facts { caller, action: Action::Http(self.action()), context: Context { now_ms: NOW } }
+    }
+
+    pub fn decide(&self, policy: &Policy) -> Verdict {
+        decide(policy, &self.facts(policy.caller()))
+    }
+}
+
+pub fn tool_facts<'a>(caller: &'a Caller, name: &'a str, args: &'a str) -> Facts<'a> {
+    Facts { caller, action: Action::Tool(ToolAction { name, args }), context: Context { now_ms: NOW } }
+}
+
+pub fn call(policy: &Policy, name: &str, args: &str) -> Verdict {
+    let caller: Arc<Caller> = policy.caller().clone();
+    decide(policy, &tool_facts(&caller, name, args))
+}
+
+/// A verdict in one word.
+pub fn short(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Allow(permit) => match (permit.shadow(), permit.credential()) {
+            (None, true) => "allow".into(),
+            (Some(code), true) => format!("allow, audited {code}"),
+            (Some(code), false) => format!("allow without credential, audited {code}"),
+            (None, false) => "allow without credential".into(),
+        },
+        Verdict::Ask(denial) => format!("ask {}", denial.code),
+        Verdict::Deny(denial) => format!("deny {}", denial.code),
+    }
+}
+
+pub fn code(verdict: &Verdict) -> Option<Code> {
+    match verdict {
+        Verdict::Allow(_) => None,
+        Verdict::Ask(denial) | Verdict::Deny(denial) => Some(denial.code),
+    }
+}
+
+/// The condition's outcome for a tool call: true, false, or an error.
+pub fn outcome(condition: &str, args: &str) -> Result<bool, String> {
+    let documents = vec![tenant(vec![]), enforce("acme/p", vec![when("r", tools(&["t"]), condition, Tier::Block)])];
+    settle(&call(&build(documents), "t", args))
+}
+
+/// The same for a request.
+pub fn http_outcome(matches: MatchDoc, condition: &str, request: &Request) -> Result<bool, String> {
+    let rules = vec![when("r", matches, condition, Tier::Block)];
+    settle(&request.decide(&build(vec![tenant(vec![]), stripe(), enforce("acme/p", rules)])))
+}
+
+fn settle(verdict: &Verdict) -> Result<bool, String> {
+    match verdict {
+        Verdict::Deny(denial) if denial.code == Code::TierBlock => Ok(true),
+        Verdict::Deny(denial) if denial.code == Code::NoMatch => Ok(false),
+        Verdict::Deny(denial) if denial.code == Code::ConditionError => Err(denial.detail.clone()),
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,103 @@
+//! The first gate: the sidecar's, beside the agent. It offers an HTTP proxy and `/v1/decide`, and its
+//! only way on is the hop to the tenant's gateway.
+
+mod connect;
+mod decide_api;
+mod forward;
+mod http;
+mod peek;
+mod replay;
+
+use std::sync::Arc;
+
+use clawlock_audit::{AuditSink, Gate};
+use clawlock_policy::SpiffeId;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::drain::Watcher;
+use crate::gate::Decider;
+use crate::hop::HopClient;
+use crate::intercept::InterceptionCa;
+use crate::metrics::Metrics;
+use crate::policies::PolicyTable;
+use crate::{admin, limits, listen};
+
+pub use decide_api::{API_VERSION, DecideAnswer, DecideRequest, Decision};
+
+/// A sidecar's gate.
+pub struct AgentGate {
+    identity: SpiffeId,
+    decider: Decider,
+    hop: HopClient,
+    ca: Arc<InterceptionCa>,
+    replays: replay::Replays,
+}
+
+/// Where the gate listens. Every one of them is for the agent's pod alone.
+pub struct Listeners {
+    /// The HTTP proxy, HTTP/1.1 and HTTP/2 in clear.
+    pub proxy: TcpListener,
+    /// `/v1/decide` over TCP on loopback.
+    pub decide: TcpListener,
+    /// `/v1/decide` over a Unix socket.
+    pub decide_unix: Option<UnixListener>,
+    /// Health, readiness and metrics: they only read.
+    pub admin: Option<TcpListener>,
+}
+
+impl AgentGate {
+    /// Puts a gate together for one workload.
+    #[must_use]
+    pub fn new(
+        identity: SpiffeId,
+        policies: Arc<PolicyTable>,
+        audit: Arc<dyn AuditSink>,
+        metrics: Arc<Metrics>,
+        hop: HopClient,
+        ca: Arc<InterceptionCa>,
+    ) -> Self {
+        let decider = Decider::new(Gate::Agent, policies, audit, metrics);
+        Self { identity, decider, hop, ca, replays: replay::Replays::new() }
+    }
+
+    /// Serves until the drain begins.
+    pub async fn serve(self: Arc<Self>, listeners: Listeners, drain: Watcher) {
+        let Listeners { proxy, decide, decide_unix, admin } = listeners;
+        let metrics = self.decider.metrics().clone();
+        let gate = self.clone();
+        let proxy = listen::accept(proxy, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
+            http::serve_proxy(gate.clone(), tcp, drain)
+        });
+        let gate = self.clone();
+        let decide = listen::accept(decide, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
+            decide_api::serve(gate.clone(), tcp, decide_api::Transport::Tcp, drain)
+        });
+        let gate = self.clone();
+        let unix_metrics = metrics.clone();
+        let unix_drain = drain.clone();
+        let decide_unix = async move {
+            let Some(listener) = decide_unix else { return };
+            listen::accept(listener, limits::AGENT_CONNECTIONS, unix_metrics, unix_drain, move |stream, drain| {
+                decide_api::serve(gate.clone(), stream, decide_api::Transport::Unix, drain)
+            })
+            .await;
+        };
+        let admin = async move {
+            let Some(listener) = admin else { return };
+            admin::serve(listener, metrics, self, drain).await;
+        };
+        tokio::join!(proxy, decide, decide_unix, admin);
+    }
+}
+
+impl admin::Ready for AgentGate {
+    async fn why_not(&self) -> Option<&'static str> {
+        if !self.decider.policies().has(&self.identity) {
+            return Some("no policy in force");
+        }
+        if !self.hop.is_reachable().await {
+            return Some("gateway not reachable");
+        }
+        None
+    }
+}

@@ -1,0 +1,197 @@
+//! Bodies on their way through a gate: streamed with back-pressure, watched, and redacted.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use crate::guard::Guard;
+use crate::limits::DISCARD;
+use crate::upstream::redact::RedactStream;
+
+/// Why a body broke off.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// A body that a gate sends.
+pub enum GateBody {
+    /// Known bytes.
+    Full(Full<Bytes>),
+    /// Bytes from the other side.
+    Stream(Pin<Box<Stream>>),
+}
+
+/// Bytes from the other side, with what happens to them on the way.
+pub struct Stream {
+    inner: Incoming,
+    guard: Guard,
+    redact: Option<RedactStream>,
+    // Trailers that wait until the redactor's tail is out.
+    last: Option<Frame<Bytes>>,
+    ended: bool,
+}
+
+impl GateBody {
+    /// No bytes.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::Full(Full::default())
+    }
+
+    /// Known bytes.
+    #[must_use]
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+
+    /// Passes on what comes in, as long as the guard agrees.
+    #[must_use]
+    pub fn stream(inner: Incoming, guard: Guard) -> Self {
+        if inner.is_end_stream() {
+            return Self::empty();
+        }
+        Self::Stream(Box::pin(Stream { inner, guard, redact: None, last: None, ended: false }))
+    }
+
+    /// Likewise, and hides a credential.
+    #[must_use]
+    pub fn redacted(inner: Incoming, guard: Guard, redact: RedactStream) -> Self {
+        if inner.is_end_stream() {
+            return Self::empty();
+        }
+        Self::Stream(Box::pin(Stream { inner, guard, redact: Some(redact), last: None, ended: false }))
+    }
+}
+
+impl From<Bytes> for GateBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::full(bytes)
+    }
+}
+
+impl Body for GateBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never: Infallible| match never {}),
+            Self::Stream(stream) => stream.as_mut().get_mut().poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(full) => full.is_end_stream(),
+            Self::Stream(stream) => stream.ended || (stream.redact.is_none() && stream.inner.is_end_stream()),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(full) => full.size_hint(),
+            // Redaction keeps the length, but holds bytes back: the total is still the same.
+            Self::Stream(stream) => stream.inner.size_hint(),
+        }
+    }
+}
+
+impl Stream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(self.last.take().map(Ok));
+        }
+        loop {
+            self.guard.check()?;
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Pending => {
+                    ready!(self.guard.poll_revoked(cx))?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(frame) => frame.transpose()?,
+            };
+            self.guard.moved();
+            let Some(redact) = &mut self.redact else {
+                self.ended = frame.is_none();
+                return Poll::Ready(frame.map(Ok));
+            };
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    let out = redact.push(data);
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    }
+                }
+                Some(Err(trailers)) => {
+                    let trailers = trailers.into_trailers().ok().map(|mut fields| {
+                        redact.redact_headers(&mut fields);
+                        Frame::trailers(fields)
+                    });
+                    return Poll::Ready(self.finish(trailers));
+                }
+                None => return Poll::Ready(self.finish(None)),
+            }
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<Frame<Bytes>>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        self.ended = true;
+        self.last = trailers;
+        let tail = self.redact.as_mut().map(RedactStream::finish).unwrap_or_default();
+        if tail.is_empty() { self.last.take().map(Ok) } else { Some(Ok(Frame::data(tail))) }
+    }
+}
+
+/// Why a body could not be read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It has more bytes than the bound.
+    #[error("the body has more than {0} bytes")]
+    TooLarge(usize),
+    /// It did not arrive in time.
+    #[error("the body did not arrive within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It broke off.
+    #[error("the body broke off")]
+    Broken,
+}
+
+/// Reads a body whole. What is beyond `limit` is thrown away, up to [`DISCARD`], before that is said: a
+/// client that still writes would otherwise see its connection break instead of the answer.
+///
+/// # Errors
+/// When it is larger than `limit`, too slow, or breaks off.
+pub async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, ReadError>
+where
+    B: Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
+    let collect = async {
+        let mut parts: Vec<Bytes> = Vec::new();
+        let mut size = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
+            size += data.len();
+            if size > limit + DISCARD {
+                break;
+            }
+            if size <= limit {
+                parts.push(data);
+            } else {
+                parts.clear();
+            }
+        }
+        match parts.as_mut_slice() {
+            _ if size > limit => Err(ReadError::TooLarge(limit)),
+            [] => Ok(Bytes::new()),
+            [only] => Ok(std::mem::take(only)),
+            many => Ok(many.concat().into()),
+        }
+    };
+    tokio::time::timeout(timeout, collect).await.map_err(|_| ReadError::Timeout(timeout))?
+}

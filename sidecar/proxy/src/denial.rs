@@ -1,0 +1,34 @@
+//! Refusals that come from a gate itself rather than from a rule.
+
+use clawlock_policy::{Code, Denial};
+
+/// A refusal with the hint that goes with its code.
+#[must_use]
+pub fn of(code: Code, detail: String) -> Denial {
+    Denial { code, rule: None, generation: 0, detail, hint: hint(code) }
+}
+
+const fn hint(code: Code) -> &'static str {
+    match code {
+        Code::TierBlock => "use another tool or operation, or ask the policy's author",
+        Code::ApprovalUnavailable => "this version cannot ask a person; the policy's author can change the rule's tier",
+        Code::NoMatch | Code::NoPolicy => "ask the author of the agent's policies for a rule that allows it",
+        Code::ConditionError => "send the arguments that the rule's condition reads, each once and of its type",
+        Code::Halted => "wait until a person removes the AgentHalt",
+        Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
+        Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",
+        Code::BadRequest => "send the request in its one canonical form",
+        Code::AuthorityMismatch => "use the same host and port in CONNECT, SNI and Host",
+        Code::MethodRefused => "use another method; through CONNECT speak TLS or HTTP",
+        Code::BodyTooLarge => "send a smaller body; a rule must read all of it",
+        Code::GatewayUnavailable => "retry later; if it lasts, the tenant's gateway is down",
+        Code::AuditUnavailable => "retry later; if it lasts, the audit log's disk is full or slow",
+        Code::NameNotResolved => "check the upstream's host name and the gateway's DNS",
+        Code::AddressRefused => "the platform team can name the network in the upstream's allowedCIDRs",
+        Code::UpstreamUnavailable => "retry later; the upstream does not accept connections",
+        Code::UpstreamUntrusted => "the platform team can name the upstream's CA in tls.caRef",
+        Code::CredentialUnavailable => "the platform team must provide the Secret and key that the upstream names",
+        Code::UpstreamResponse => "the upstream must answer without content coding and without switching protocols",
+        Code::Overloaded => "retry later with fewer requests at once",
+    }
+}

@@ -1,0 +1,88 @@
+//! The gateway's end of the hop: who is it, and what does it want.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use clawlock_policy::SpiffeId;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::body::GateBody;
+use crate::drain::Watcher;
+use crate::limits::{
+    CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, HEADERS, HOP_CONNECTIONS, PENDING_RESETS, STREAM_WINDOW, STREAMS,
+};
+use crate::listen::accept;
+use crate::metrics::Metrics;
+use crate::tls::peer_identity;
+
+/// Serves the hop until the drain begins: every request comes with its caller's proven identity.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    metrics: Arc<Metrics>,
+    drain: Watcher,
+    handle: H,
+) where
+    H: Fn(SpiffeId, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<GateBody>> + Send + 'static,
+{
+    let acceptor = TlsAcceptor::from(tls);
+    accept(listener, HOP_CONNECTIONS, metrics, drain, move |tcp, drain| {
+        connection(acceptor.clone(), tcp, drain, handle.clone())
+    })
+    .await;
+}
+
+async fn connection<H, F>(acceptor: TlsAcceptor, tcp: TcpStream, mut drain: Watcher, handle: H)
+where
+    H: Fn(SpiffeId, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<GateBody>> + Send + 'static,
+{
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::warn!(%error, "hop handshake refused"),
+        Err(_) => return tracing::warn!("hop handshake took too long"),
+    };
+    let identity = match caller(&stream) {
+        Ok(identity) => identity,
+        Err(error) => return tracing::warn!(%error, "hop client refused"),
+    };
+    let service = service_fn(move |request| {
+        let response = handle(identity.clone(), request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX))
+        .keep_alive_interval(std::time::Duration::from_secs(30))
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "hop connection ended");
+    }
+}
+
+fn caller(stream: &TlsStream<TcpStream>) -> Result<SpiffeId, crate::tls::TlsError> {
+    peer_identity(stream.get_ref().1.peer_certificates())
+}

@@ -1,0 +1,107 @@
+//! Every bound and timeout of the gates, with its reason. Nothing in this crate waits, buffers or
+//! queues without one of these.
+
+use std::time::Duration;
+
+/// Largest body that is read for a decision. Tool calls and API requests with arguments that a rule
+/// can judge are far smaller; 1 MiB times the requests at once bounds memory.
+pub const DECIDED_BODY: usize = 1024 * 1024;
+
+/// How much of a body that is too large is read and thrown away, so that its sender gets the answer.
+pub const DISCARD: usize = 32 * 1024 * 1024;
+
+/// Largest body of `POST /v1/decide`.
+pub const DECIDE_REQUEST: usize = 1024 * 1024;
+
+/// Largest header block, HTTP/1 and HTTP/2 (the sum that `SETTINGS_MAX_HEADER_LIST_SIZE` counts).
+pub const HEADERS: usize = 64 * 1024;
+
+/// Most header fields of one request.
+pub const HEADER_FIELDS: usize = 128;
+
+/// How long a client may take for a request's head (slowloris), and an idle connection is kept.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a TLS handshake may take on any listener.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long resolving an upstream's name may take.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long connecting one address of an upstream may take, its TLS handshake included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connecting the gateway may take, its TLS handshake included.
+pub const HOP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an upstream may take for a response's head. Long model calls think for minutes.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a stream may be silent in both directions before it is closed.
+pub const STREAM_IDLE: Duration = Duration::from_secs(900);
+
+/// How long a body that a decision waits for may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most connections of agents at once; more wait in the kernel's backlog.
+pub const AGENT_CONNECTIONS: usize = 4096;
+
+/// Most connections of sidecars at the gateway at once.
+pub const HOP_CONNECTIONS: usize = 4096;
+
+/// Most streams of one HTTP/2 connection at once, on every listener.
+pub const STREAMS: u32 = 256;
+
+/// Streams reset by the client before they were served; more end the connection (CVE-2023-44487).
+pub const PENDING_RESETS: usize = 64;
+
+/// HTTP/2 window of one stream: the most that one stream buffers.
+pub const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// HTTP/2 window of one connection: the most that one connection buffers. Many stream windows fit, so
+/// that readers which stall do not stop the others.
+pub const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// HTTP/1 read buffer of one connection: holds the largest head.
+pub const HTTP1_BUFFER: usize = HEADERS + 8 * 1024;
+
+/// Buffer of each direction of a raw stream.
+pub const TUNNEL_BUFFER: usize = 16 * 1024;
+
+/// HTTP/2 connections to the gateway, filled one after the other, so that many long streams do not
+/// stand in each other's way.
+pub const HOP_POOL: usize = 4;
+
+/// Idle connections kept for one upstream host.
+pub const IDLE_PER_HOST: usize = 64;
+
+/// How long an idle connection to an upstream is kept.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
+
+/// Addresses of one name that are tried.
+pub const ADDRESSES: usize = 8;
+
+/// Upstream hosts for which connections and TLS configurations are kept.
+pub const POOL_KEYS: usize = 1024;
+
+/// Answers of `/v1/decide` that are kept for repeated request ids.
+pub const DECIDE_REPLAYS: usize = 4096;
+
+/// How long a repeated request id gets its first answer.
+pub const DECIDE_REPLAY_TIME: Duration = Duration::from_secs(600);
+
+/// Longest request id that a client may choose.
+pub const REQUEST_ID: usize = 128;
+
+/// How long open requests may go on once a drain has begun.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Shortest secret that can be told apart from ordinary text in a response. Shorter ones are refused,
+/// because an echo of them could not be redacted without breaking the response.
+pub const MIN_SECRET: usize = 8;
+
+/// Longest secret: a header's value.
+pub const MAX_SECRET: usize = 16 * 1024;
+
+/// Largest number of assignments in one table.
+pub const ASSIGNMENTS: usize = 10_000;

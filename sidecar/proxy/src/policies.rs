@@ -1,0 +1,210 @@
+//! The assignments in force, by identity. The sidecar's table holds one, the gateway's one per pod.
+//!
+//! What comes in is a signed assignment with its signed documents; it replaces the older one as a
+//! whole or not at all. Nothing is stored: after a restart only what a live source installs counts.
+//! Every change moves the epoch, which open streams watch to be decided again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use clawlock_policy::document::{Assignment, Document};
+use clawlock_policy::envelope::{self, Envelope, EnvelopeError, TrustedKeys};
+use clawlock_policy::ticket::TrustedTime;
+use clawlock_policy::{BuildError, Code, Denial, Policy, SpiffeId, codec};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::denial;
+use crate::limits::ASSIGNMENTS;
+
+/// How often the table looks for assignments that have ended, so that their open streams end too.
+pub const EXPIRY_CHECK: Duration = Duration::from_secs(1);
+
+/// Why an assignment was not installed. The one before it stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A signature or an envelope is not valid.
+    #[error("envelope: {0}")]
+    Envelope(#[from] EnvelopeError),
+    /// A payload does not decode.
+    #[error("payload: {0}")]
+    Codec(#[from] codec::CodecError),
+    /// The documents do not make a policy.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// It is older than the one in force: a replay.
+    #[error("generation {offered} of {identity} is older than generation {installed}, which is in force")]
+    Older {
+        /// Whom it is for.
+        identity: SpiffeId,
+        /// Its generation.
+        offered: u64,
+        /// The generation in force.
+        installed: u64,
+    },
+    /// Its validity has already ended.
+    #[error("generation {offered} of {identity} ended {ago_ms} ms ago")]
+    Expired {
+        /// Whom it is for.
+        identity: SpiffeId,
+        /// Its generation.
+        offered: u64,
+        /// How long ago it ended.
+        ago_ms: u64,
+    },
+    /// The table is full.
+    #[error("the table holds {ASSIGNMENTS} assignments already")]
+    Full,
+}
+
+type Table = HashMap<SpiffeId, Arc<Policy>>;
+
+/// The assignments in force.
+pub struct PolicyTable {
+    keys: TrustedKeys,
+    clock: Arc<dyn Clock>,
+    time: TrustedTime,
+    table: ArcSwap<Table>,
+    // Serialises writers, and remembers the highest generation of every identity ever seen, so that
+    // a removed assignment does not come back as an older one.
+    seen: Mutex<HashMap<SpiffeId, u64>>,
+    epoch: watch::Sender<u64>,
+}
+
+impl PolicyTable {
+    /// An empty table: everything is denied.
+    #[must_use]
+    pub fn new(keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            keys,
+            clock,
+            time: TrustedTime::new(),
+            table: ArcSwap::default(),
+            seen: Mutex::default(),
+            epoch: watch::channel(0).0,
+        }
+    }
+
+    /// Verifies and installs an assignment with its documents. Answers its generation.
+    ///
+    /// # Errors
+    /// When anything about it is not valid; then nothing changes.
+    pub fn install(&self, assignment: &[u8], documents: &[Vec<u8>]) -> Result<u64, InstallError> {
+        let envelope = Envelope::decode(assignment)?;
+        let assignment: Assignment =
+            codec::decode_assignment(envelope.verify(envelope::ASSIGNMENT, &self.keys)?)?;
+        let documents = documents.iter().map(|bytes| self.open(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let (generation, issued_at_ms, not_after_ms) =
+            (assignment.generation, assignment.issued_at_ms, assignment.not_after_ms);
+        let policy = Arc::new(Policy::build(assignment, documents)?);
+        let identity = policy.caller().identity.clone();
+
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&installed) = seen.get(&identity)
+            && generation < installed
+        {
+            return Err(InstallError::Older { identity, offered: generation, installed });
+        }
+        if seen.len() >= ASSIGNMENTS && !seen.contains_key(&identity) {
+            return Err(InstallError::Full);
+        }
+        let reading = self.clock.read();
+        self.time.install(issued_at_ms, reading);
+        let now_ms = self.time.now_ms(reading);
+        if now_ms >= not_after_ms {
+            return Err(InstallError::Expired { identity, offered: generation, ago_ms: now_ms - not_after_ms });
+        }
+        seen.insert(identity.clone(), generation);
+        self.change(|table| {
+            table.insert(identity, policy);
+        });
+        Ok(generation)
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<Document, InstallError> {
+        let envelope = Envelope::decode(bytes)?;
+        Ok(codec::decode(envelope.verify(envelope::DOCUMENT, &self.keys)?)?)
+    }
+
+    /// Takes an identity out: its pod has ended. Its older assignments stay refused.
+    pub fn remove(&self, identity: &SpiffeId) {
+        let _seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change(|table| {
+            table.remove(identity);
+        });
+    }
+
+    // Callers hold the lock on `seen`, so no change is lost.
+    fn change(&self, edit: impl FnOnce(&mut Table)) {
+        let mut table = Table::clone(&self.table.load());
+        edit(&mut table);
+        self.table.store(Arc::new(table));
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// The policy in force for an identity, and the trusted time to decide by.
+    ///
+    /// # Errors
+    /// [`Code::NoAssignment`] or [`Code::AssignmentExpired`].
+    pub fn active(&self, identity: &SpiffeId) -> Result<(Arc<Policy>, u64), Denial> {
+        let now_ms = self.now_ms();
+        let table = self.table.load();
+        let Some(policy) = table.get(identity) else {
+            return Err(denial::of(Code::NoAssignment, format!("no policy was assigned to {identity}")));
+        };
+        if now_ms >= policy.not_after_ms() {
+            let mut expired =
+                denial::of(Code::AssignmentExpired, "the policy's validity ended and was not renewed".to_owned());
+            expired.generation = policy.generation();
+            return Err(expired);
+        }
+        Ok((policy.clone(), now_ms))
+    }
+
+    /// The trusted time in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.time.now_ms(self.clock.read())
+    }
+
+    /// The tenant of an identity, also of one whose assignment has ended.
+    #[must_use]
+    pub fn tenant(&self, identity: &SpiffeId) -> Option<Arc<str>> {
+        self.table.load().get(identity).map(|policy| policy.tenant().clone())
+    }
+
+    /// Whether an identity has a policy in force now.
+    #[must_use]
+    pub fn has(&self, identity: &SpiffeId) -> bool {
+        self.active(identity).is_ok()
+    }
+
+    /// Moves with every change of the table.
+    #[must_use]
+    pub fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.subscribe()
+    }
+
+    /// Moves the epoch whenever an assignment has ended, so that open streams end with it. Runs
+    /// until it is dropped.
+    pub async fn watch_expiry(&self) {
+        let mut ended = Vec::new();
+        loop {
+            tokio::time::sleep(EXPIRY_CHECK).await;
+            let now_ms = self.now_ms();
+            let now_ended: Vec<SpiffeId> = self
+                .table
+                .load()
+                .iter()
+                .filter(|(_, policy)| now_ms >= policy.not_after_ms())
+                .map(|(identity, _)| identity.clone())
+                .collect();
+            if now_ended != ended {
+                ended = now_ended;
+                self.epoch.send_modify(|epoch| *epoch += 1);
+            }
+        }
+    }
+}

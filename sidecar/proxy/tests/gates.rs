@@ -1,0 +1,24 @@
+//! Both gates with their real hop, between a real client and real servers on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
+#[path = "gates/audit.rs"]
+mod audit;
+#[path = "gates/client.rs"]
+mod client;
+#[path = "gates/credential.rs"]
+mod credential;
+#[path = "gates/decide.rs"]
+mod decide;
+#[path = "gates/flow.rs"]
+mod flow;
+#[path = "gates/live.rs"]
+mod live;
+#[path = "gates/origin.rs"]
+mod origin;
+#[path = "gates/smuggling.rs"]
+mod smuggling;
+#[path = "gates/ticket.rs"]
+mod ticket;
+#[path = "gates/world.rs"]
+mod world;

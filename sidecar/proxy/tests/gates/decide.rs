@@ -1,0 +1,96 @@
+//! `/v1/decide` over a real connection.
+
+use clawlock_policy::document::{MatchDoc, RuleDoc, Tier};
+use clawlock_proxy::body::GateBody;
+use http::{Request, StatusCode};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use crate::client::{Answer, http1_sender};
+use crate::world::{World, policy, tenant};
+
+fn tool(name: &str, tool: &str, when: Option<&str>, tier: Tier) -> RuleDoc {
+    RuleDoc {
+        name: name.to_owned(),
+        matches: MatchDoc::Tools(vec![tool.to_owned()]),
+        when: when.map(ToOwned::to_owned),
+        tier,
+    }
+}
+
+async fn world() -> World {
+    let rules = vec![
+        tool("no-rm", "exec", Some("args.command.startsWith('rm ')"), Tier::Block),
+        tool("exec", "exec", None, Tier::Auto),
+        tool("ask-write", "write", None, Tier::Ask),
+    ];
+    World::start(vec![tenant(), policy(rules)]).await
+}
+
+async fn ask(world: &World, body: String) -> Answer {
+    let tcp = TcpStream::connect(world.decide).await.unwrap();
+    let request = Request::builder()
+        .method("POST")
+        .uri("/v1/decide")
+        .header("host", world.decide.to_string())
+        .header("content-type", "application/json")
+        .body(GateBody::full(body))
+        .unwrap();
+    Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await
+}
+
+fn question(id: &str, tool: &str, args: &Value) -> String {
+    json!({"version": 1, "requestId": id, "tool": tool, "args": args}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_are_allowed_blocked_and_unknown_ones_denied() {
+    let world = world().await;
+    let allowed = ask(&world, question("1", "exec", &json!({"command": "ls"}))).await.json();
+    assert_eq!((&allowed["decision"], &allowed["rule"]), (&"allow".into(), &"exec".into()));
+    let blocked = ask(&world, question("2", "exec", &json!({"command": "rm -rf /"}))).await.json();
+    assert_eq!((&blocked["decision"], &blocked["rule"]), (&"deny".into(), &"no-rm".into()));
+    assert_eq!(blocked["code"], "TierBlock");
+    let asked = ask(&world, question("3", "write", &json!({}))).await.json();
+    assert_eq!((&asked["decision"], &asked["code"]), (&"deny".into(), &"ApprovalUnavailable".into()));
+    let unknown = ask(&world, question("4", "browser", &json!({}))).await.json();
+    assert_eq!((&unknown["decision"], &unknown["code"]), (&"deny".into(), &"NoMatch".into()));
+    // The condition cannot be evaluated: the Block counts.
+    let failing = ask(&world, question("5", "exec", &json!({"cmd": "ls"}))).await.json();
+    assert_eq!((&failing["decision"], &failing["code"]), (&"deny".into(), &"ConditionError".into()));
+    let records = world.log.records();
+    let verdicts: Vec<&str> = records.iter().map(|r| r["outcome"]["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["allow", "deny", "ask", "deny", "deny"]);
+    assert!(!world.log.text().contains("rm -rf"), "arguments are not recorded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_gets_the_same_answer_and_no_second_record() {
+    let world = world().await;
+    let body = question("same", "exec", &json!({"command": "ls"}));
+    let first = ask(&world, body.clone()).await;
+    let second = ask(&world, body.clone()).await;
+    assert_eq!(first.body, second.body);
+    assert_eq!(world.log.records().len(), 1);
+    let other = ask(&world, question("same", "exec", &json!({"command": "pwd"}))).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+    // A new policy is asked anew.
+    world.install(vec![tenant(), policy(vec![tool("none", "exec", None, Tier::Block)])]);
+    assert_eq!(ask(&world, body).await.json()["decision"], "deny");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_named_and_bounded() {
+    let world = world().await;
+    let huge = question("big", "exec", &json!({"command": "x".repeat(10 << 20)}));
+    assert_eq!(ask(&world, huge).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let duplicate = r#"{"version":1,"requestId":"d","tool":"exec","args":{"command":"ls","command":"rm -rf /"}}"#;
+    assert_eq!(ask(&world, duplicate.to_owned()).await.json()["decision"], "deny", "class13");
+    let deep = format!(r#"{{"version":1,"requestId":"e","tool":"exec","args":{{"command":{}1{}}}}}"#, "[".repeat(5000), "]".repeat(5000));
+    let deep = ask(&world, deep).await;
+    assert!(deep.status == StatusCode::BAD_REQUEST || deep.json()["decision"] == "deny");
+    for garbage in ["", "{", "null", "[]", "\0", "{\"version\":1}\n{\"version\":1}"] {
+        let answer = ask(&world, garbage.to_owned()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{garbage:?}");
+    }
+}
