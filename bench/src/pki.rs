@@ -85,7 +85,8 @@ impl Pki {
         Ok(Arc::new(config))
     }
 
-    fn pair(&self, name: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    /// The named certificate and its key.
+    pub(crate) fn pair(&self, name: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
         let (cert, key) = self.files(name);
         let chain = CertificateDer::pem_file_iter(&cert).map_err(text)?.collect::<Result<_, _>>().map_err(text)?;
         Ok((chain, PrivateKeyDer::from_pem_file(&key).map_err(text)?))

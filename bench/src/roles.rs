@@ -33,12 +33,15 @@ pub(crate) struct RoleArgs {
     /// The core to run on.
     #[arg(long)]
     core: usize,
-    /// Port of what comes next: the gateway, or the plain origin.
+    /// Port of the gateway, for roles that do not bring their own.
     #[arg(long, default_value_t = 0)]
-    next: u16,
+    gateway: u16,
+    /// Port of the plain origin.
+    #[arg(long, default_value_t = 0)]
+    origin: u16,
     /// Port of the TLS origin.
     #[arg(long, default_value_t = 0)]
-    next_tls: u16,
+    origin_tls: u16,
     /// For `peer`: the command.
     #[arg(last = true)]
     command: Vec<String>,
@@ -93,15 +96,16 @@ impl RoleArgs {
     }
 
     async fn subject(self) -> Result<(), String> {
+        let Self { dir, gateway, origin, origin_tls, .. } = &self;
         match self.name {
-            RoleName::FloorDecide => floor_decide::run(&self.dir).await,
-            RoleName::FloorAgent => floor_agent::run(&self.dir, self.next).await,
+            RoleName::FloorDecide => floor_decide::run(dir).await,
+            RoleName::FloorAgent => floor_agent::run(dir, *gateway).await,
             RoleName::FloorBoth => {
-                let port = floor_gateway::start(&self.dir, self.next, self.next_tls).await?;
-                floor_agent::run(&self.dir, port).await
+                let gateway = floor_gateway::start(dir, *origin, *origin_tls).await?;
+                floor_agent::run(dir, gateway).await
             }
-            RoleName::GateAgent => gate::run_agent(&self.dir, self.next).await,
-            _ => gate::run_both(&self.dir, self.next, self.next_tls).await,
+            RoleName::GateAgent => gate::run_agent(dir, *origin, *origin_tls, *gateway).await,
+            _ => gate::run_both(dir, *origin, *origin_tls).await,
         }
     }
 }

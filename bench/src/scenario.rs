@@ -121,9 +121,8 @@ impl Scenario {
     }
 
     fn own(&self, (role, label): (&str, &str), dir: &Path, ports: Ports) -> Result<Party, String> {
-        let both = role.ends_with("both");
-        let next = if both { ports.origin } else { ports.stub };
-        let running = start_role(role, SUBJECT_CORE, dir, &[("--next", next), ("--next-tls", ports.origin_tls)])?;
+        let flags = [("--gateway", ports.stub), ("--origin", ports.origin), ("--origin-tls", ports.origin_tls)];
+        let running = start_role(role, SUBJECT_CORE, dir, &flags)?;
         let ready = &running.ready;
         let port = self.port(ports);
         let style = match self.shape {

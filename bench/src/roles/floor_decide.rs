@@ -6,41 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clawlock_audit::{ActionRecord, Gate};
+use clawlock_proxy::agent::{API_VERSION, DecideAnswer, DecideRequest, Decision};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::net::UnixListener;
 
 use super::log::Log;
 use crate::child::Ready;
-
-/// The request, as the product reads it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct DecideRequest<'a> {
-    version: u32,
-    request_id: &'a str,
-    tool: &'a str,
-    #[serde(borrow)]
-    args: &'a RawValue,
-}
-
-/// The answer, as the product writes it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DecideAnswer<'a> {
-    version: u32,
-    request_id: &'a str,
-    decision: &'a str,
-    policy: &'a str,
-    rule: &'a str,
-    generation: u64,
-}
 
 /// Serves.
 pub(super) async fn run(dir: &Path) -> Result<(), String> {
@@ -63,17 +39,20 @@ pub(super) async fn run(dir: &Path) -> Result<(), String> {
 async fn answer(log: Arc<Log>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, String> {
     let body = request.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
     let asked: DecideRequest<'_> = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
-    if asked.version != 1 || !asked.args.get().starts_with('{') {
+    if asked.version != API_VERSION || !asked.args.get().starts_with('{') {
         return Err("not a decide request of version 1".to_owned());
     }
-    log.append(Some(asked.request_id), ActionRecord::Tool { tool: asked.tool.to_owned() })?;
+    log.append(Some(&asked.request_id), ActionRecord::Tool { tool: asked.tool.into_owned() })?;
     let answer = DecideAnswer {
-        version: 1,
-        request_id: asked.request_id,
-        decision: "allow",
-        policy: "acme/bench",
-        rule: "allowed",
-        generation: 1,
+        version: API_VERSION,
+        request_id: &asked.request_id,
+        decision: Decision::Allow,
+        policy: Some("acme/bench"),
+        rule: Some("allowed"),
+        code: None,
+        detail: None,
+        hint: None,
+        retryable: None,
     };
     let bytes = serde_json::to_vec(&answer).map_err(|e| e.to_string())?;
     Response::builder()

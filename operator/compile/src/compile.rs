@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clawlock_crds::{AgentHalt, AgentPolicy};
 use clawlock_policy::document::{Document, HaltDoc, Mode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::assign::{Compilation, Stored, Tenant};
 use crate::problem::{self, ObjectRef, Problem, Report};
 use crate::selector::Scope;
 use crate::tenants::{self, Judged, Upstreams};
+use crate::text::is_dns_label;
 use crate::upstream::ConfigMaps;
 use crate::{Resources, halt, policy, references};
 
@@ -98,15 +100,9 @@ impl World {
     }
 
     fn add_policies(&mut self, policies: &[AgentPolicy], problems: &mut Vec<Problem>) {
-        let mut count: BTreeMap<(Option<&str>, Option<&str>), usize> = BTreeMap::new();
-        let key = |policy: &'_ AgentPolicy| (policy.metadata.namespace.clone(), policy.metadata.name.clone());
+        let count = count_names(policies.iter().map(|policy| &policy.metadata));
         for policy in policies {
-            let metadata = &policy.metadata;
-            *count.entry((metadata.namespace.as_deref(), metadata.name.as_deref())).or_default() += 1;
-        }
-        for policy in policies {
-            let (namespace, name) = key(policy);
-            let twice = count.get(&(namespace.as_deref(), name.as_deref())).is_some_and(|count| *count > 1);
+            let twice = is_twice(&count, &policy.metadata);
             problems.extend(self.add_policy(policy, twice).into_problems());
         }
     }
@@ -122,7 +118,7 @@ impl World {
             report.error("metadata.name", "two AgentPolicies of this namespace have this name; rename one");
         }
         let Some(tenant) = tenant else {
-            if !self.invalid.contains_key(&namespace) {
+            if is_dns_label(&namespace) && !self.invalid.contains_key(&namespace) {
                 report.warning(
                     "metadata.namespace",
                     "no TenantGateway lists this namespace, so that the policy holds for nobody; move it, or ask the \
@@ -147,14 +143,10 @@ impl World {
     }
 
     fn add_halts(&mut self, halts: &[AgentHalt], problems: &mut Vec<Problem>) {
-        let mut names = BTreeMap::new();
-        for halt in halts {
-            *names.entry((halt.metadata.namespace.clone(), halt.metadata.name.clone())).or_insert(0) += 1;
-        }
+        let count = count_names(halts.iter().map(|halt| &halt.metadata));
         for halt in halts {
             let halt::Checked { mut report, document, scope } = halt::check(halt);
-            if names.get(&(halt.metadata.namespace.clone(), halt.metadata.name.clone())).is_some_and(|count| *count > 1)
-            {
+            if is_twice(&count, &halt.metadata) {
                 report.error("metadata.name", "two AgentHalts of this namespace have this name; rename one");
             }
             let namespace = halt.metadata.namespace.clone().unwrap_or_default();
@@ -167,7 +159,7 @@ impl World {
         let everywhere = self.platforms.get(namespace);
         let owner = everywhere.or_else(|| self.owners.get(namespace));
         let Some(tenant) = owner.and_then(|owner| self.tenants.get_mut(owner)) else {
-            if !self.invalid.contains_key(namespace) {
+            if is_dns_label(namespace) && !self.invalid.contains_key(namespace) {
                 report.warning(
                     "metadata.namespace",
                     "this is neither an agents' namespace nor the platform namespace of a tenant, so that the halt \
@@ -193,6 +185,21 @@ impl World {
         }
         Compilation { problems, tenants, invalid }
     }
+}
+
+/// How many objects have each namespace and name.
+type Count<'a> = BTreeMap<(Option<&'a str>, Option<&'a str>), usize>;
+
+fn count_names<'a>(objects: impl Iterator<Item = &'a ObjectMeta>) -> Count<'a> {
+    let mut count = Count::new();
+    for metadata in objects {
+        *count.entry((metadata.namespace.as_deref(), metadata.name.as_deref())).or_default() += 1;
+    }
+    count
+}
+
+fn is_twice(count: &Count<'_>, metadata: &ObjectMeta) -> bool {
+    count.get(&(metadata.namespace.as_deref(), metadata.name.as_deref())).is_some_and(|count| *count > 1)
 }
 
 /// What holds instead of an invalid policy: the pods that it selects are stopped, and the denial says

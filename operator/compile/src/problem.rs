@@ -113,7 +113,8 @@ pub(crate) fn sort(problems: &mut Vec<Problem>) {
 fn natural(path: &str) -> String {
     let mut key = String::with_capacity(path.len() + 8);
     let mut digits = String::new();
-    for character in path.chars().chain(std::iter::once(']')) {
+    // Every number of a path is followed by a bracket, so none is left over at its end.
+    for character in path.chars() {
         if character.is_ascii_digit() {
             digits.push(character);
             continue;

@@ -1,6 +1,7 @@
 //! `Upstream` to document.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clawlock_crds::bounds::{
     MAX_ARGUMENT_NAME, MAX_ARGUMENTS, MAX_CA_BUNDLE, MAX_CIDR, MAX_CIDRS, MAX_HOST, MAX_HOSTS, MAX_OPERATIONS, MAX_PATH,
@@ -65,7 +66,8 @@ pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checke
     let limits = Limits { items: MAX_HOSTS, length: MAX_HOST };
     let claimed = parse_set(&mut report, "spec.hosts", hosts, limits, HostPattern::parse);
     let limits = Limits { items: MAX_CIDRS, length: MAX_CIDR };
-    parse_set(&mut report, "spec.allowedCIDRs", allowed_cidrs, limits, parse_cidr);
+    let networks = parse_set(&mut report, "spec.allowedCIDRs", allowed_cidrs, limits, parse_cidr);
+    warn_of_metadata(&mut report, &networks);
     let ca_pem = tls.as_ref().and_then(|tls| find_ca(&mut report, scheme, tls, config_maps));
     let credential = credential::convert(&mut report, credential.as_ref());
     if credential.as_ref().is_some_and(|credential| !matches!(credential, CredentialDoc::None {})) {
@@ -126,6 +128,23 @@ fn parse_cidr(text: &str) -> Result<IpNet, String> {
         return Err("an IPv4 network in IPv6 form; write it as IPv4".to_owned());
     }
     Ok(net)
+}
+
+/// Where clouds hand out the credentials of the node to whoever asks.
+const METADATA_SERVICES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
+
+fn warn_of_metadata(report: &mut Report, networks: &[IpNet]) {
+    for network in networks {
+        if let Some(address) = METADATA_SERVICES.iter().find(|address| network.contains(*address)) {
+            report.warning(
+                "spec.allowedCIDRs",
+                format!(
+                    "{network} has {address} in it, where clouds hand out credentials of the node; write narrower networks"
+                ),
+            );
+        }
+    }
 }
 
 fn find_ca(report: &mut Report, scheme: Scheme, tls: &Tls, config_maps: &ConfigMaps<'_>) -> Option<String> {

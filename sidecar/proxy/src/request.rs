@@ -32,12 +32,10 @@ impl Target {
         if authority.as_str().contains('@') {
             return Err(denial::of(Code::BadRequest, "the authority carries userinfo".to_owned()));
         }
-        let port = match authority.port() {
-            Some(port) => parse_port(port.as_str())?,
-            // "host:" is an empty port; only the absence of a colon means the default.
-            None if authority.as_str().ends_with(':') => {
-                return Err(denial::of(Code::BadRequest, "the authority has an empty port".to_owned()));
-            }
+        // `Authority::port` answers None for a port above 65535, so the text itself is read.
+        let rest = authority.as_str().strip_prefix(authority.host()).unwrap_or(":");
+        let port = match rest.strip_prefix(':') {
+            Some(port) => parse_port(port)?,
             None => default_port(scheme),
         };
         let host = HostName::parse(authority.host()).map_err(|reason| {
@@ -273,5 +271,43 @@ mod tests {
         for other in ["http://api.stripe.com/v1", "https://evil.example/v1", "https://api.stripe.com:8443/v1"] {
             assert!(check_authority(&other.parse().unwrap(), &host_header(&["api.stripe.com"]), &target).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn fuzz_connect_target() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let Ok(authority) = Authority::try_from(bytes) else { return };
+            let Ok(target) = Target::parse(Scheme::Https, &authority) else { return };
+            // What was accepted has one spelling, which names the same target.
+            let again: Authority = target.authority().parse().unwrap();
+            assert_eq!(Target::parse(Scheme::Https, &again).unwrap(), target);
+            assert!(target.port != 0 && target.host.as_str() == target.host.as_str().to_ascii_lowercase());
+        });
+    }
+
+    #[test]
+    fn fuzz_request_head() {
+        bolero::check!().with_type::<(String, Vec<(Vec<u8>, Vec<u8>)>)>().for_each(|(uri, fields)| {
+            let Ok(uri) = uri.parse::<Uri>() else { return };
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields.iter().take(64) {
+                let name = http::HeaderName::from_bytes(name);
+                let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_bytes(value)) else { return };
+                headers.append(name, value);
+            }
+            let target = target("api.stripe.com").unwrap();
+            let named = check_authority(&uri, &headers, &target).is_ok();
+            if let Ok(path) = parse_path(&uri) {
+                assert_eq!(path.as_str(), uri.path(), "the decided path is the forwarded path");
+            }
+            if named {
+                assert!(headers.get_all(header::HOST).iter().count() <= 1);
+            }
+            if clean_headers(&mut headers).is_ok() {
+                for gone in ["host", "connection", "transfer-encoding", "upgrade", "clawlock-upstream"] {
+                    assert!(!headers.contains_key(gone), "{gone}");
+                }
+            }
+        });
     }
 }

@@ -12,6 +12,10 @@ mod credential;
 mod decide;
 #[path = "gates/flow.rs"]
 mod flow;
+#[path = "gates/flood.rs"]
+mod flood;
+#[path = "gates/hop.rs"]
+mod hop;
 #[path = "gates/live.rs"]
 mod live;
 #[path = "gates/origin.rs"]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use clawlock_compile::{Compilation, Pod, Problem, Resources, Severity, Ticket, compile};
+use clawlock_compile::{Assigned, Compilation, Pod, Problem, Resources, Severity, Ticket, compile};
 use clawlock_policy::document::Scheme;
 use clawlock_policy::{
     Action, Body, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, decide,
@@ -127,14 +127,21 @@ pub(crate) enum Probe {
 
 /// What comes of a probe, in words.
 pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> String {
-    let assigned = match compilation.assign(pod, TICKET) {
-        Ok(assigned) => assigned,
-        Err(_) => return "no assignment".to_owned(),
-    };
-    let identity = assigned.assignment.identity.clone();
-    let policy = Policy::build(assigned.assignment, assigned.documents).unwrap();
+    match built(compilation, pod) {
+        Some(policy) => observe_in(&policy, probe),
+        None => "no assignment".to_owned(),
+    }
+}
+
+/// The policy of a pod, unless it has no assignment.
+pub(crate) fn built(compilation: &Compilation, pod: &Pod) -> Option<Policy> {
+    let Assigned { assignment, documents } = compilation.assign(pod, TICKET).ok()?;
+    Some(Policy::build(assignment, documents).unwrap())
+}
+
+pub(crate) fn observe_in(policy: &Policy, probe: Probe) -> String {
     match probe {
-        Probe::Identity => identity,
+        Probe::Identity => policy.caller().identity.to_string(),
         Probe::Upstream(name) => match policy.upstream_named(name) {
             None => "no such upstream".to_owned(),
             Some(upstream) => format!(
@@ -144,7 +151,7 @@ pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> Str
                 upstream.credential
             ),
         },
-        Probe::Tool(name, args) => verdict(&policy, Action::Tool(ToolAction { name, args })),
+        Probe::Tool(name, args) => verdict(policy, Action::Tool(ToolAction { name, args })),
         Probe::Http(method, scheme, host, port, path, body) => {
             let host = HostName::parse(host).unwrap();
             let path = RequestPath::parse(path).unwrap();
@@ -164,7 +171,7 @@ pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> Str
                 headers: Some(&headers),
                 body,
             };
-            verdict(&policy, Action::Http(action))
+            verdict(policy, Action::Http(action))
         }
     }
 }

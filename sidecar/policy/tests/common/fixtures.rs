@@ -13,46 +13,46 @@ use clawlock_policy::{
     Verdict, codec, decide,
 };
 
-pub const NOW: u64 = 1_800_000_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000_000;
 
-pub fn strings(texts: &[&str]) -> Vec<String> {
+pub(crate) fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-pub fn tools(patterns: &[&str]) -> MatchDoc {
+pub(crate) fn tools(patterns: &[&str]) -> MatchDoc {
     MatchDoc::Tools(strings(patterns))
 }
 
-pub fn operations(patterns: &[&str]) -> MatchDoc {
+pub(crate) fn operations(patterns: &[&str]) -> MatchDoc {
     MatchDoc::Operations(strings(patterns))
 }
 
-pub fn http(upstreams: &[&str], methods: &[&str], paths: &[&str]) -> MatchDoc {
+pub(crate) fn http(upstreams: &[&str], methods: &[&str], paths: &[&str]) -> MatchDoc {
     MatchDoc::Http(HttpMatchDoc { upstreams: strings(upstreams), methods: strings(methods), paths: strings(paths) })
 }
 
-pub fn rule(name: &str, matches: MatchDoc, tier: Tier) -> RuleDoc {
+pub(crate) fn rule(name: &str, matches: MatchDoc, tier: Tier) -> RuleDoc {
     RuleDoc { name: name.into(), matches, when: None, tier }
 }
 
-pub fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -> RuleDoc {
+pub(crate) fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -> RuleDoc {
     RuleDoc { when: Some(condition.into()), ..rule(name, matches, tier) }
 }
 
-pub fn policy(name: &str, mode: Mode, rules: Vec<RuleDoc>) -> Document {
+pub(crate) fn policy(name: &str, mode: Mode, rules: Vec<RuleDoc>) -> Document {
     Document::Policy(PolicyDoc { name: name.into(), mode, rules })
 }
 
-pub fn enforce(name: &str, rules: Vec<RuleDoc>) -> Document {
+pub(crate) fn enforce(name: &str, rules: Vec<RuleDoc>) -> Document {
     policy(name, Mode::Enforce, rules)
 }
 
-pub fn audit(name: &str, rules: Vec<RuleDoc>) -> Document {
+pub(crate) fn audit(name: &str, rules: Vec<RuleDoc>) -> Document {
     policy(name, Mode::Audit, rules)
 }
 
 /// A tenant where audit mode is not allowed.
-pub fn tenant(guardrails: Vec<RuleDoc>) -> Document {
+pub(crate) fn tenant(guardrails: Vec<RuleDoc>) -> Document {
     Document::Tenant(TenantDoc {
         name: "acme".into(),
         guardrails,
@@ -62,7 +62,7 @@ pub fn tenant(guardrails: Vec<RuleDoc>) -> Document {
 }
 
 /// A tenant where audit mode counts for a minute from [`NOW`].
-pub fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
+pub(crate) fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
     Document::Tenant(TenantDoc {
         name: "acme".into(),
         guardrails,
@@ -71,12 +71,12 @@ pub fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
     })
 }
 
-pub fn operation(name: &str, method: &str, path: &str, arguments: &[(&str, ArgumentType)]) -> OperationDoc {
+pub(crate) fn operation(name: &str, method: &str, path: &str, arguments: &[(&str, ArgumentType)]) -> OperationDoc {
     let arguments = arguments.iter().map(|(name, kind)| ArgumentDoc { name: (*name).into(), kind: *kind }).collect();
     OperationDoc { name: name.into(), method: method.into(), path: path.into(), arguments }
 }
 
-pub fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
+pub(crate) fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
     UpstreamDoc {
         name: name.into(),
         scheme: Scheme::Https,
@@ -90,7 +90,7 @@ pub fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
 }
 
 /// The upstream that most tests use.
-pub fn stripe() -> Document {
+pub(crate) fn stripe() -> Document {
     Document::Upstream(UpstreamDoc {
         operations: vec![
             operation("create_refund", "POST", "/v1/refunds", &[("amount", ArgumentType::Integer)]),
@@ -103,7 +103,7 @@ pub fn stripe() -> Document {
     })
 }
 
-pub fn assignment(documents: &[Document]) -> Assignment {
+pub(crate) fn assignment(documents: &[Document]) -> Assignment {
     let mut digests: Vec<String> = documents.iter().map(|document| codec::digest(&codec::encode(document))).collect();
     digests.sort();
     Assignment {
@@ -123,36 +123,36 @@ pub fn assignment(documents: &[Document]) -> Assignment {
     }
 }
 
-pub fn try_build(documents: Vec<Document>) -> Result<Policy, BuildError> {
+pub(crate) fn try_build(documents: Vec<Document>) -> Result<Policy, BuildError> {
     Policy::build(assignment(&documents), documents)
 }
 
-pub fn build(documents: Vec<Document>) -> Policy {
+pub(crate) fn build(documents: Vec<Document>) -> Policy {
     try_build(documents).unwrap()
 }
 
 /// Owns what facts borrow.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub upstream: String,
-    pub host: HostName,
-    pub port: u16,
-    pub method: String,
-    pub path: RequestPath,
-    pub query: String,
-    pub headers: Option<http::HeaderMap>,
-    pub body: Sent,
+pub(crate) struct Request {
+    pub(crate) upstream: String,
+    pub(crate) host: HostName,
+    pub(crate) port: u16,
+    pub(crate) method: String,
+    pub(crate) path: RequestPath,
+    pub(crate) query: String,
+    pub(crate) headers: Option<http::HeaderMap>,
+    pub(crate) body: Sent,
 }
 
 #[derive(Clone, Debug)]
-pub enum Sent {
+pub(crate) enum Sent {
     Unread,
     Empty,
     Full(String, Vec<u8>),
     Unusable,
 }
 
-pub fn request(method: &str, path: &str) -> Request {
+pub(crate) fn request(method: &str, path: &str) -> Request {
     Request {
         upstream: "stripe".into(),
         host: HostName::parse("api.stripe.com").unwrap(),
@@ -166,29 +166,29 @@ pub fn request(method: &str, path: &str) -> Request {
 }
 
 impl Request {
-    pub fn json(self, body: &str) -> Self {
+    pub(crate) fn json(self, body: &str) -> Self {
         Self { body: Sent::Full("application/json".into(), body.into()), ..self }
     }
 
-    pub fn form(self, body: &str) -> Self {
+    pub(crate) fn form(self, body: &str) -> Self {
         Self { body: Sent::Full("application/x-www-form-urlencoded".into(), body.into()), ..self }
     }
 
-    pub fn query(self, query: &str) -> Self {
+    pub(crate) fn query(self, query: &str) -> Self {
         Self { query: query.into(), ..self }
     }
 
-    pub fn body(self, body: Sent) -> Self {
+    pub(crate) fn body(self, body: Sent) -> Self {
         Self { body, ..self }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
         self.headers.get_or_insert_default().append(name, value.parse().unwrap());
         self
     }
 
-    pub fn action(&self) -> HttpAction<'_> {
+    pub(crate) fn action(&self) -> HttpAction<'_> {
         HttpAction {
             upstream: &self.upstream,
             host: &self.host,
@@ -206,26 +206,26 @@ impl Request {
         }
     }
 
-    pub fn facts<'a>(&'a self, caller: &'a Caller) -> Facts<'a> {
+    pub(crate) fn facts<'a>(&'a self, caller: &'a Caller) -> Facts<'a> {
         Facts { caller, action: Action::Http(self.action()), context: Context { now_ms: NOW } }
     }
 
-    pub fn decide(&self, policy: &Policy) -> Verdict {
+    pub(crate) fn decide(&self, policy: &Policy) -> Verdict {
         decide(policy, &self.facts(policy.caller()))
     }
 }
 
-pub fn tool_facts<'a>(caller: &'a Caller, name: &'a str, args: &'a str) -> Facts<'a> {
+pub(crate) fn tool_facts<'a>(caller: &'a Caller, name: &'a str, args: &'a str) -> Facts<'a> {
     Facts { caller, action: Action::Tool(ToolAction { name, args }), context: Context { now_ms: NOW } }
 }
 
-pub fn call(policy: &Policy, name: &str, args: &str) -> Verdict {
+pub(crate) fn call(policy: &Policy, name: &str, args: &str) -> Verdict {
     let caller: Arc<Caller> = policy.caller().clone();
     decide(policy, &tool_facts(&caller, name, args))
 }
 
 /// A verdict in one word.
-pub fn short(verdict: &Verdict) -> String {
+pub(crate) fn short(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Allow(permit) => match (permit.shadow(), permit.credential()) {
             (None, true) => "allow".into(),
@@ -238,7 +238,7 @@ pub fn short(verdict: &Verdict) -> String {
     }
 }
 
-pub fn code(verdict: &Verdict) -> Option<Code> {
+pub(crate) fn code(verdict: &Verdict) -> Option<Code> {
     match verdict {
         Verdict::Allow(_) => None,
         Verdict::Ask(denial) | Verdict::Deny(denial) => Some(denial.code),
@@ -246,13 +246,13 @@ pub fn code(verdict: &Verdict) -> Option<Code> {
 }
 
 /// The condition's outcome for a tool call: true, false, or an error.
-pub fn outcome(condition: &str, args: &str) -> Result<bool, String> {
+pub(crate) fn outcome(condition: &str, args: &str) -> Result<bool, String> {
     let documents = vec![tenant(vec![]), enforce("acme/p", vec![when("r", tools(&["t"]), condition, Tier::Block)])];
     settle(&call(&build(documents), "t", args))
 }
 
 /// The same for a request.
-pub fn http_outcome(matches: MatchDoc, condition: &str, request: &Request) -> Result<bool, String> {
+pub(crate) fn http_outcome(matches: MatchDoc, condition: &str, request: &Request) -> Result<bool, String> {
     let rules = vec![when("r", matches, condition, Tier::Block)];
     settle(&request.decide(&build(vec![tenant(vec![]), stripe(), enforce("acme/p", rules)])))
 }

@@ -47,7 +47,7 @@ impl AgentGate {
             return Err(denial::of(Code::MethodRefused, "extended CONNECT is not offered to agents".to_owned()));
         }
         let authority = request.uri().authority().ok_or_else(|| bad("CONNECT names no host and port"))?;
-        if authority.port().is_none() {
+        if authority.as_str() == authority.host() {
             return Err(bad("CONNECT names no port"));
         }
         let target = Target::parse(Scheme::Https, authority)?;

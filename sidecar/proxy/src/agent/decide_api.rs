@@ -322,7 +322,18 @@ mod tests {
     fn deep_nesting_in_args_does_not_recurse() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
         let body = format!(r#"{{"version":1,"requestId":"a","tool":"exec","args":{deep}}}"#);
-        // Whether it is taken or refused, it ends; the strict parser bounds the depth once a rule reads it.
-        let _ = parse(body.as_bytes());
+        // It is taken as text: the strict parser bounds the depth once a rule reads it.
+        assert!(parse(body.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn fuzz_decide_body() {
+        bolero::check!().for_each(|bytes: &[u8]| {
+            let Ok(request) = parse(bytes) else { return };
+            assert!(request.version == API_VERSION && !request.tool.is_empty() && request.tool.len() <= TOOL_NAME);
+            assert!(request.request_id.bytes().all(|b| b.is_ascii_graphic()));
+            assert!(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(request.args.get()).is_ok()
+                || request.args.get().len() > 128, "{:?}", request.args);
+        });
     }
 }

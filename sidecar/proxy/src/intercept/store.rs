@@ -163,7 +163,7 @@ fn open(path: &Path) -> Result<Option<File>, CaError> {
 fn read(file: File, path: &Path) -> Result<String, CaError> {
     let mut text = String::new();
     let length = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|source| io_error("read", path, source))?;
-    if length as u64 > MAX_FILE {
+    if u64::try_from(length).map_or(true, |length| length > MAX_FILE) {
         return Err(io_error("read", path, io::Error::other("it is larger than 64 KiB")));
     }
     Ok(text)
