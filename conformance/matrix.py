@@ -10,7 +10,6 @@ Each client reads something that the policy allows and tries something that it b
 import argparse
 import dataclasses
 import json
-import os
 import pathlib
 import secrets
 import shutil
@@ -18,6 +17,7 @@ import subprocess
 import sys
 import time
 
+import dev
 import upstreams
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -66,23 +66,10 @@ class Matrix:
         self.canary = "canary-" + secrets.token_hex(16)
         self.servers = upstreams.start(certificates, work)
         self.folder = work / "policies"
-        self.folder.mkdir()
-        text = (HERE / "policy.yaml").read_text()
-        for name, placeholder in {"api": 10001, "code": 10002, "packages": 10003}.items():
-            text = text.replace(f"port: {placeholder}", f"port: {self.servers[name].port}")
-        (self.folder / "policy.yaml").write_text(text)
-        ca = (certificates / "ca.crt").read_text().strip().replace("\n", "\n    ")
-        metadata = "{name: upstreams-ca, namespace: conformance-platform}"
-        (self.folder / "ca.yaml").write_text(
-            f"apiVersion: v1\nkind: ConfigMap\nmetadata: {metadata}\ndata:\n  ca.crt: |\n    {ca}\n"
-        )
+        ports = {name: server.port for name, server in self.servers.items()}
+        dev.write_policies(self.folder, certificates / "ca.crt", ports)
         self.secret = work / "canary"
-        self.secret.touch(mode=0o600)
-        self.secret.write_text(self.canary)
-
-    def environment(self, home):
-        """What a client inherits: none of the machine's settings for proxies and certificates."""
-        return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+        dev.write_secret(self.secret, self.canary)
 
     def run(self, client, method):
         """Runs the client once; returns its process and the records of its decisions."""
@@ -90,14 +77,10 @@ class Matrix:
         run.mkdir()
         log = run / "decisions.jsonl"
         server = self.servers[client.upstream]
-        command = [self.clawlock, "dev", "--folder", self.folder, "--state-dir", run / "state", "--log", log]
-        command += ["--output", "json", "--secret", f"canary/token=file:{self.secret}"]
-        for upstream in self.servers.values():
-            command += ["--resolve", f"{upstream.name}:127.0.0.1"]
-        command += ["--", *client.command, method, server.url + client.path]
+        agent = [*client.command, method, server.url + client.path]
         done = subprocess.run(
-            [str(word) for word in command],
-            env=self.environment(run),
+            dev.command(self.clawlock, self.folder, run, self.secret, "--", *agent),
+            env=dev.environment(run),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

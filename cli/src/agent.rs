@@ -38,6 +38,8 @@ fn only_namespace(compilation: &Compilation) -> Result<String, String> {
         (Some(_), Some(_)) => {
             Err("there are several tenants; say which agent is meant: --agent NAMESPACE/SERVICEACCOUNT".to_owned())
         }
-        (None, _) => Err("there is no valid TenantGateway; clawlock lint says why, clawlock init writes one".to_owned()),
+        (None, _) => {
+            Err("there is no valid TenantGateway; clawlock lint says why, clawlock init writes one".to_owned())
+        }
     }
 }

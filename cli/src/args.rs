@@ -265,7 +265,9 @@ impl FromStr for Loopback {
         let address: SocketAddr =
             text.parse().map_err(|_| "write ADDRESS:PORT, for example 127.0.0.1:8877".to_owned())?;
         if !address.ip().is_loopback() {
-            return Err("whoever reaches the proxy acts as the agent; write a loopback address such as 127.0.0.1".into());
+            return Err(
+                "whoever reaches the proxy acts as the agent; write a loopback address such as 127.0.0.1".into()
+            );
         }
         Ok(Self(address))
     }

@@ -31,9 +31,11 @@ pub(crate) fn run(args: ExplainArgs) -> Result<ExitCode, String> {
     let ticket = Ticket { generation: 1, issued_at_ms: now_ms, not_after_ms: u64::MAX };
     let assigned = compilation.assign(&pod, ticket).map_err(|error| error.to_string())?;
     let policy = Policy::build(assigned.assignment, assigned.documents).map_err(|error| error.to_string())?;
-    let report = match asked.upstream(&policy) {
-        Ok(upstream) => asked.with_facts(&policy, upstream, now_ms, |facts| Report::of(&asked, &policy, explain(&policy, facts))),
-        Err(denial) => Report::unknown_upstream(&asked, &policy, denial),
+    let report = match asked.route(&policy) {
+        Ok(routed) => {
+            asked.with_facts(&policy, &routed, now_ms, |facts| Report::of(&asked, &policy, explain(&policy, facts)))
+        }
+        Err(denial) => Report::refused(&asked, &policy, denial),
     };
     match output {
         Format::Json => output::print_json(&report)?,
@@ -48,6 +50,8 @@ fn refuse_errors(files: &Folder, root: &Path) -> Result<(), String> {
     let errors: Vec<_> = problems.iter().filter(|problem| problem.is_error()).collect();
     match errors.first() {
         None => Ok(()),
-        Some(first) => Err(format!("the policy has {} error(s), the first is {first}; clawlock lint lists all", errors.len())),
+        Some(first) => {
+            Err(format!("the policy has {} error(s), the first is {first}; clawlock lint lists all", errors.len()))
+        }
     }
 }

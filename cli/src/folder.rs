@@ -54,6 +54,11 @@ pub(crate) fn read(paths: &[PathBuf]) -> Folder {
     Folder { files, problems }
 }
 
+/// The files that [`read`] would read.
+pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
+    walk::find(&[folder.to_owned()]).files
+}
+
 fn read_file(path: PathBuf, left: &mut u64) -> FileContent {
     match walk::read(&path, left) {
         Ok(text) => parse(path, &text),
@@ -144,9 +149,7 @@ impl<'a> Places<'a> {
             message: message.clone(),
         };
         match self.0.get(&ObjectId::from(object)) {
-            Some(sources) => {
-                sources.iter().map(|source| located(&source.file, source.root.locate(path))).collect()
-            }
+            Some(sources) => sources.iter().map(|source| located(&source.file, source.root.locate(path))).collect(),
             // The compiler only speaks of objects that it was given; a place is shown in any case.
             None => vec![located(folder, Mark::START)],
         }

@@ -128,9 +128,6 @@ mod tests {
     fn class16_a_problem_is_one_harmless_line() {
         let mut problem = Problem::in_file(Path::new("a\n\u{1b}[31m.yaml"), Mark::START, "x\r\n\u{202e}y");
         problem.path = Some("spec.rules[0].when".to_owned());
-        assert_eq!(
-            problem.to_string(),
-            "a\\n\\u{1b}[31m.yaml:1:1: error: spec.rules[0].when: x\\r\\n\\u{202e}y"
-        );
+        assert_eq!(problem.to_string(), "a\\n\\u{1b}[31m.yaml:1:1: error: spec.rules[0].when: x\\r\\n\\u{202e}y");
     }
 }

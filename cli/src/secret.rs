@@ -203,7 +203,9 @@ mod tests {
 
     #[test]
     fn class15_a_wrong_argument_does_not_repeat_itself() {
-        for text in ["sk-canary-4711", "a/b=sk-canary-4711", "a/b=env:sk-canary-4711", "a/b=file:", "a=env:X", "a/b/c=env:X"] {
+        for text in
+            ["sk-canary-4711", "a/b=sk-canary-4711", "a/b=env:sk-canary-4711", "a/b=file:", "a=env:X", "a/b/c=env:X"]
+        {
             let error = text.parse::<SecretArg>().unwrap_err();
             assert!(!error.contains("canary"), "{error}");
             assert!(error.contains("NAME/KEY=env:VAR"), "{error}");

@@ -12,7 +12,7 @@ use crate::bounds::{MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_SELECTOR_TERMS, MAX_SELE
 use crate::schema::{LABEL_KEY, LABEL_VALUE, match_labels, open_object};
 
 /// Selects pods by their labels. All terms must hold; `{}` selects every agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = open_object)]
 pub struct AgentSelector {
@@ -27,7 +27,7 @@ pub struct AgentSelector {
 }
 
 /// One requirement on a label.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(
     transform = open_object,
@@ -54,7 +54,7 @@ pub struct Requirement {
 }
 
 /// How a label's value relates to a list of values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Operator {
     /// The label is there and its value is one of the list.
     In,

@@ -141,6 +141,9 @@ mod tests {
             .env("NODE_OPTIONS", "--x")
             .output()
             .unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "http://127.0.0.1:1|/s/it's/ca.crt|--x --disable-sigusr1");
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            "http://127.0.0.1:1|/s/it's/ca.crt|--x --disable-sigusr1"
+        );
     }
 }

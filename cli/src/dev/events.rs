@@ -73,6 +73,8 @@ pub(super) struct Ready {
     pub(super) policies: Vec<String>,
     /// Policies of its namespace that do not select it.
     pub(super) other_policies: Vec<String>,
+    /// Halts that stop the agent.
+    pub(super) halts: Vec<String>,
     /// URL of the proxy.
     pub(super) proxy: String,
     /// URL of `/v1/decide`.
@@ -241,13 +243,19 @@ fn event_text(event: &Event) -> String {
                 text.push_str(&format!("{}\n", styled(GOOD, "no problem left in the folder")));
             }
             for name in kept {
-                text.push_str(&format!("{} {}\n", styled(NOTICE, "the last good version stays in force:"), plain(name)));
+                text.push_str(&format!(
+                    "{} {}\n",
+                    styled(NOTICE, "the last good version stays in force:"),
+                    plain(name)
+                ));
             }
             text
         }
         Event::Installed { generation, policies, halts } => {
-            let policies = if policies.is_empty() { "no policy, all is denied".to_owned() } else { policies.join(", ") };
-            let mut text = format!("{} {}\n", styled(STRONG, format!("generation {generation} in force:")), plain(&policies));
+            let policies =
+                if policies.is_empty() { "no policy, all is denied".to_owned() } else { policies.join(", ") };
+            let mut text =
+                format!("{} {}\n", styled(STRONG, format!("generation {generation} in force:")), plain(&policies));
             for halt in halts {
                 text.push_str(&format!("{} {}\n", styled(BAD, "halted by"), plain(halt)));
             }
@@ -265,6 +273,7 @@ fn ready_text(ready: &Ready) -> String {
         generation,
         policies,
         other_policies,
+        halts,
         proxy,
         decide,
         decide_socket,
@@ -284,9 +293,15 @@ fn ready_text(ready: &Ready) -> String {
     line("CA", format!("{} (enters no system trust store)", ca.display()));
     line("log", log.display().to_string());
     line("variables", format!(". {}", env_file.display()));
-    line("policies", if policies.is_empty() { "none selects this agent: all is denied".to_owned() } else { policies.join(", ") });
+    line(
+        "policies",
+        if policies.is_empty() { "none selects this agent: all is denied".to_owned() } else { policies.join(", ") },
+    );
     if !other_policies.is_empty() {
         line("", format!("not for this agent (see --label): {}", other_policies.join(", ")));
+    }
+    if !halts.is_empty() {
+        line("halted by", halts.join(", "));
     }
     if let Some(confined) = confined {
         line("Landlock", confined.clone());
@@ -348,6 +363,9 @@ mod tests {
     fn events_are_tagged() {
         let event = Event::Installed { generation: 3, policies: vec!["acme/a".into()], halts: Vec::new() };
         let json: serde_json::Value = serde_json::from_str(&event_line(Format::Json, &event)).unwrap();
-        assert_eq!(json, serde_json::json!({"event": "installed", "generation": 3, "policies": ["acme/a"], "halts": []}));
+        assert_eq!(
+            json,
+            serde_json::json!({"event": "installed", "generation": 3, "policies": ["acme/a"], "halts": []})
+        );
     }
 }

@@ -56,7 +56,8 @@ impl Gates {
     /// When a part cannot be made.
     pub(super) async fn start(parts: Parts<'_>, installer: &Installer) -> Result<Self, String> {
         let Parts { sockets, ca, secrets, resolve, log, shown } = parts;
-        let lines = JsonLines::append(log).map_err(|error| format!("log {}: {error}; pass another --log", log.display()))?;
+        let lines =
+            JsonLines::append(log).map_err(|error| format!("log {}: {error}; pass another --log", log.display()))?;
         let audit: Arc<dyn AuditSink> = Arc::new(Tap::new(lines, shown));
         let metrics = Arc::new(Metrics::default());
         let failed = |error: std::io::Error| format!("a socket on loopback: {error}");

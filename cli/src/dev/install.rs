@@ -74,6 +74,11 @@ impl Installer {
         &self.tenant
     }
 
+    /// The generation in force; 0 before the first.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Puts a compilation in force at both gates, at once or not at all.
     ///
     /// # Errors

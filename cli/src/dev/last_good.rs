@@ -74,7 +74,8 @@ impl LastGood {
         if before.is_some_and(|before| !before.is_empty()) {
             kept.push(path.display().to_string());
         }
-        let halts: Vec<Object> = objects.iter().filter(|object| matches!(object.resource, Resource::Halt(_))).cloned().collect();
+        let halts: Vec<Object> =
+            objects.iter().filter(|object| matches!(object.resource, Resource::Halt(_))).cloned().collect();
         let known: BTreeSet<&ObjectId> = halts.iter().map(|halt| &halt.id).collect();
         let stay = before.into_iter().flatten().filter(|object| !known.contains(&object.id)).cloned();
         stay.chain(halts.iter().cloned()).collect()

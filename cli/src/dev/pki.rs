@@ -5,7 +5,8 @@ use clawlock_policy::SpiffeId;
 use clawlock_proxy::hop::client::Endpoint;
 use clawlock_proxy::tls::{self, Leaf};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -50,7 +51,11 @@ fn authority(tenant: &str) -> Result<(Issuer<'static, KeyPair>, CertificateDer<'
     Ok((Issuer::new(params, key), root))
 }
 
-fn leaf(issuer: &Issuer<'static, KeyPair>, name: SanType, usage: ExtendedKeyUsagePurpose) -> Result<Leaf, rcgen::Error> {
+fn leaf(
+    issuer: &Issuer<'static, KeyPair>,
+    name: SanType,
+    usage: ExtendedKeyUsagePurpose,
+) -> Result<Leaf, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![name];

@@ -149,7 +149,8 @@ impl State {
 
     fn last_addresses(&self) -> [Option<SocketAddr>; 3] {
         let text = fs::read_to_string(self.path(PORTS)).unwrap_or_default();
-        let mut lines = text.lines().map(|line| line.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback()));
+        let mut lines =
+            text.lines().map(|line| line.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback()));
         // What cannot be read only means that other ports are used.
         [(); 3].map(|()| lines.next().flatten())
     }
@@ -164,7 +165,10 @@ impl State {
             _ => {}
         }
         UnixListener::bind(&path).map_err(|error| {
-            format!("{} cannot be made: {error}; a socket's path has at most 107 bytes, pass a shorter --state-dir", path.display())
+            format!(
+                "{} cannot be made: {error}; a socket's path has at most 107 bytes, pass a shorter --state-dir",
+                path.display()
+            )
         })
     }
 }

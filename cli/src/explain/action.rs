@@ -1,8 +1,9 @@
 //! The action of the command line as facts for the engine.
 
-use clawlock_policy::document::Scheme;
+use clawlock_policy::document::{CredentialDoc, Scheme};
 use clawlock_policy::{Action, Body, Code, Context, Denial, Facts, HttpAction, Policy, RequestPath, ToolAction};
-use clawlock_proxy::request::{Target, parse_path};
+use clawlock_proxy::headers::{strip_carriers, strip_query_carriers};
+use clawlock_proxy::request::{Target, clean_headers, parse_path};
 use http::{HeaderMap, Method, Uri, header};
 
 use crate::args::HeaderArg;
@@ -107,36 +108,54 @@ impl Asked {
         }
     }
 
-    /// Name of the upstream that a request goes to; empty for a tool.
+    /// What a gate does with a request before it asks the engine: finds its upstream and takes off what
+    /// no rule sees. A tool call goes as it is.
     ///
     /// # Errors
-    /// When no upstream of the policy has its scheme, host and port.
-    pub(super) fn upstream<'a>(&self, policy: &'a Policy) -> Result<&'a str, Denial> {
-        let Self::Http(request) = self else { return Ok("") };
-        let Target { scheme, host, port } = &request.target;
-        policy.upstream(*scheme, host, *port).map(|upstream| &*upstream.name).ok_or_else(|| Denial {
-            code: Code::UnknownUpstream,
-            rule: None,
-            generation: policy.generation(),
-            detail: format!("{} is no upstream of tenant {}", request.target.text(), policy.tenant()),
-            hint: "declare it as an Upstream, or use one that is declared",
-        })
+    /// What a gate would refuse without asking the engine.
+    pub(super) fn route(&self, policy: &Policy) -> Result<Routed, Denial> {
+        let Self::Http(request) = self else { return Ok(Routed::default()) };
+        let Request { target, method, headers, query, .. } = request.as_ref();
+        let refuse = |code, detail, hint| Denial { code, rule: None, generation: policy.generation(), detail, hint };
+        if *method == Method::TRACE || *method == Method::CONNECT {
+            let detail = format!("{method} is never forwarded");
+            return Err(refuse(Code::MethodRefused, detail, "use another method"));
+        }
+        let Some(upstream) = policy.upstream(target.scheme, &target.host, target.port) else {
+            let detail = format!("{} is no upstream of tenant {}", target.text(), policy.tenant());
+            return Err(refuse(
+                Code::UnknownUpstream,
+                detail,
+                "declare it as an Upstream, or use one that is declared",
+            ));
+        };
+        let mut headers = headers.clone();
+        clean_headers(&mut headers)?;
+        let named = match &upstream.credential {
+            CredentialDoc::Header { name, secret: _ } => name.parse::<http::HeaderName>().ok(),
+            CredentialDoc::None {} | CredentialDoc::Bearer { .. } | CredentialDoc::Basic { .. } => None,
+        };
+        strip_carriers(&mut headers, named.as_ref());
+        let declared = |name: &str| upstream.arguments.iter().any(|argument| **argument == *name);
+        let query = strip_query_carriers(query, &declared).into_owned();
+        Ok(Routed { upstream: upstream.name.to_string(), headers, query })
     }
 
     /// Hands the facts to whoever asks the engine.
     pub(super) fn with_facts<T>(
         &self,
         policy: &Policy,
-        upstream: &str,
+        routed: &Routed,
         now_ms: u64,
         ask: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
-        let content_type;
+        let Routed { upstream, headers, query } = routed;
         let action = match self {
             Self::Tool { name, args } => Action::Tool(ToolAction { name, args }),
             Self::Http(request) => {
-                let Request { target, method, path, query, headers, body } = request.as_ref();
-                content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+                let Request { target, method, path, body, query: _, headers: _ } = request.as_ref();
+                let content_type = headers.get(header::CONTENT_TYPE);
+                let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
                 let body = match body.as_str() {
                     "" => Body::Empty,
                     body => Body::Full { content_type, bytes: body.as_bytes() },
@@ -155,6 +174,17 @@ impl Asked {
         };
         ask(&Facts { caller: policy.caller(), action, context: Context { now_ms } })
     }
+}
+
+/// What is left of a request for the engine.
+#[derive(Debug, Default)]
+pub(super) struct Routed {
+    /// Name of the upstream.
+    upstream: String,
+    /// Headers.
+    headers: HeaderMap,
+    /// Query.
+    query: String,
 }
 
 #[cfg(test)]

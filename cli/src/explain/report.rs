@@ -70,8 +70,8 @@ impl Report {
         report
     }
 
-    /// The answer before the engine is asked: there is nothing to reach.
-    pub(super) fn unknown_upstream(asked: &Asked, policy: &Policy, denial: Denial) -> Self {
+    /// What a gate refuses without asking the engine.
+    pub(super) fn refused(asked: &Asked, policy: &Policy, denial: Denial) -> Self {
         Self::verdict(asked, policy, &Verdict::Deny(denial))
     }
 
@@ -139,7 +139,8 @@ impl PolicyReport {
 
     fn text(&self) -> String {
         let Self { policy, mode, opinion, rules } = self;
-        let opinion = opinion.map_or_else(|| styled(QUIET, "no opinion"), |tier| styled(tier_style(tier), format!("{tier:?}")));
+        let opinion =
+            opinion.map_or_else(|| styled(QUIET, "no opinion"), |tier| styled(tier_style(tier), format!("{tier:?}")));
         let mode = if *mode == Mode::Audit { " (audited)" } else { "" };
         let mut text = format!("\n{}{mode}: {opinion}\n", styled(STRONG, plain(policy)));
         for rule in rules {

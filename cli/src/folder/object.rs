@@ -346,10 +346,13 @@ mod tests {
 
     #[test]
     fn an_alias_bomb_is_refused() {
-        let mut text = format!("{HALT}spec:\n  agentSelector:\n    matchLabels:\n      a0: &a0 [x, x, x, x, x, x, x, x]\n");
+        let mut text =
+            format!("{HALT}spec:\n  agentSelector:\n    matchLabels:\n      a0: &a0 [x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let above = level - 1;
-            text.push_str(&format!("      a{level}: &a{level} [*a{above}, *a{above}, *a{above}, *a{above}, *a{above}]\n"));
+            text.push_str(&format!(
+                "      a{level}: &a{level} [*a{above}, *a{above}, *a{above}, *a{above}, *a{above}]\n"
+            ));
         }
         text.push_str("  reason: x\n");
         assert_eq!(mistakes(&text).len(), 1);

@@ -89,7 +89,8 @@ impl Search {
         for entry in entries {
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
-                return self.refuse(folder, format!("more than {MAX_ENTRIES} entries; name the folder of the policies"));
+                return self
+                    .refuse(folder, format!("more than {MAX_ENTRIES} entries; name the folder of the policies"));
             }
             match entry {
                 Ok(entry) => self.entry(&entry.path(), depth),
@@ -136,9 +137,8 @@ pub(crate) fn read(path: &Path, left: &mut u64) -> Result<String, String> {
     *left = left.checked_sub(size).ok_or_else(|| {
         format!("the files together are larger than {MAX_TOTAL} bytes; keep only policies in the folder")
     })?;
-    String::from_utf8(bytes).map_err(|error| {
-        format!("not UTF-8 at byte {}; save the file as UTF-8", error.utf8_error().valid_up_to())
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 at byte {}; save the file as UTF-8", error.utf8_error().valid_up_to()))
 }
 
 fn describe(error: &io::Error) -> String {

@@ -181,7 +181,7 @@ impl World {
     fn finish(self, problems: Vec<Problem>) -> Compilation {
         let Self { mut tenants, owners: _, platforms: _, invalid, upstreams: _, audited: _ } = self;
         for selected in tenants.values_mut().flat_map(|tenant| tenant.selected.values_mut()) {
-            selected.sort_by(|(_, a), (_, b)| a.digest().cmp(b.digest()));
+            selected.sort_by(|(scope, one), (other, two)| (one.digest(), scope).cmp(&(two.digest(), other)));
         }
         Compilation { problems, tenants, invalid }
     }

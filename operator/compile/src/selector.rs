@@ -10,7 +10,7 @@ use crate::text::{is_label_key, is_label_value, quoted};
 pub(crate) const PATH: &str = "spec.agentSelector";
 
 /// Which pods something is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// Those that the selector selects.
     Selected(AgentSelector),

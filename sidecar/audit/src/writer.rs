@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::sink::{AuditError, AuditSink, COMMIT_TIMEOUT, Commit, Receipt};
 use crate::Record;
+use crate::sink::{AuditError, AuditSink, COMMIT_TIMEOUT, Commit, Receipt};
 
 /// Most records that wait for the writer. At 50,000 decisions per second this is 80 ms of work,
 /// well within [`COMMIT_TIMEOUT`]; more than that would time out anyway.
@@ -129,7 +129,8 @@ fn write_batches(shared: &Shared, mut writer: impl Write) {
         if torn {
             lines.push(b'\n');
         }
-        let result = serialise(&batch, &mut lines).and_then(|()| writer.write_all(&lines)).and_then(|()| writer.flush());
+        let result =
+            serialise(&batch, &mut lines).and_then(|()| writer.write_all(&lines)).and_then(|()| writer.flush());
         torn = result.is_err();
         for waiting in batch.drain(..) {
             let answer = match &result {
@@ -229,7 +230,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("decisions.jsonl");
         let sink = JsonLines::append(&path).unwrap();
-        sink.commit(record("a")).await.unwrap();
+        let _receipt = sink.commit(record("a")).await.unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
@@ -251,7 +252,7 @@ mod tests {
         medium.broken.store(true, Ordering::SeqCst);
         assert!(sink.commit(record("lost")).await.is_err());
         medium.broken.store(false, Ordering::SeqCst);
-        sink.commit(record("kept")).await.unwrap();
+        let _receipt = sink.commit(record("kept")).await.unwrap();
         let text = String::from_utf8(medium.written.lock().unwrap().clone()).unwrap();
         let records: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         assert_eq!(records.len(), 1, "{text:?}");
@@ -292,7 +293,7 @@ mod tests {
         let mut hostile = record("a");
         let text = "x\n{\"verdict\":\"allow\"}\r\u{1b}[31m\"\u{2028}";
         hostile.action = ActionRecord::Tool { tool: text.to_owned() };
-        sink.commit(hostile).await.unwrap();
+        let _receipt = sink.commit(hostile).await.unwrap();
         let written = String::from_utf8(medium.written.lock().unwrap().clone()).unwrap();
         assert_eq!(written.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&written).unwrap();

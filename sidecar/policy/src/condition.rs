@@ -97,9 +97,9 @@ pub struct ConditionError {
 }
 
 impl ConditionError {
-    /// An error at an offset in characters.
+    /// An error at an offset in bytes.
     fn at(text: &str, offset: usize, reason: impl Into<String>) -> Self {
-        let before: String = text.chars().take(offset).collect();
+        let before = text.get(..text.floor_char_boundary(offset)).unwrap_or_default();
         let last = before.rsplit('\n').next().unwrap_or_default();
         let (line, column) = (before.matches('\n').count() + 1, last.chars().count() + 1);
         Self { reason: reason.into(), line, column }
@@ -210,7 +210,7 @@ fn check_text(text: &str) -> Result<(), ConditionError> {
     }
     let mut depth = 0_usize;
     let mut prefix = 0_usize;
-    for (offset, c) in text.chars().enumerate() {
+    for (offset, c) in text.char_indices() {
         match c {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),

@@ -65,13 +65,15 @@ impl AgentGate {
         let Listeners { proxy, decide, decide_unix, admin } = listeners;
         let metrics = self.decider.metrics().clone();
         let gate = self.clone();
-        let proxy = listen::accept(proxy, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
-            http::serve_proxy(gate.clone(), tcp, drain)
-        });
+        let proxy =
+            listen::accept(proxy, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
+                http::serve_proxy(gate.clone(), tcp, drain)
+            });
         let gate = self.clone();
-        let decide = listen::accept(decide, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
-            decide_api::serve(gate.clone(), tcp, decide_api::Transport::Tcp, drain)
-        });
+        let decide =
+            listen::accept(decide, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
+                decide_api::serve(gate.clone(), tcp, decide_api::Transport::Tcp, drain)
+            });
         let gate = self.clone();
         let unix_metrics = metrics.clone();
         let unix_drain = drain.clone();

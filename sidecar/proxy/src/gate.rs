@@ -146,7 +146,8 @@ impl Decider {
             return Err(unknown(target, &policy));
         };
         headers::strip_carriers(&mut parts.headers, credential_header(&upstream).as_ref());
-        let query = headers::strip_query_carriers(parts.uri.query().unwrap_or_default(), &|name| declares(&upstream, name));
+        let query =
+            headers::strip_query_carriers(parts.uri.query().unwrap_or_default(), &|name| declares(&upstream, name));
         let mut question = Question {
             target: target.clone(),
             upstream: Some(upstream.name.clone()),
@@ -162,7 +163,14 @@ impl Decider {
             let operation = policy.operation(action).cloned();
             question.operation = operation;
         }
-        Ok(Asked { question: Arc::new(question), policy, upstream, headers: parts.headers, body: Held::Streaming(body), epoch })
+        Ok(Asked {
+            question: Arc::new(question),
+            policy,
+            upstream,
+            headers: parts.headers,
+            body: Held::Streaming(body),
+            epoch,
+        })
     }
 
     /// Records a refusal, and answers it; a record that cannot be written changes nothing, since
@@ -230,9 +238,7 @@ impl Asked {
             return Ok(());
         };
         let bytes = read(incoming, DECIDED_BODY, BODY_TIMEOUT).await.map_err(|error| match error {
-            ReadError::TooLarge(_) => {
-                denial::of(Code::BodyTooLarge, format!("{error}, and a rule must read it whole"))
-            }
+            ReadError::TooLarge(_) => denial::of(Code::BodyTooLarge, format!("{error}, and a rule must read it whole")),
             ReadError::Timeout(_) | ReadError::Broken => denial::of(Code::BadRequest, error.to_string()),
         })?;
         self.body = Held::Whole(bytes.clone());
@@ -301,10 +307,8 @@ fn credential_header(upstream: &Upstream) -> Option<HeaderName> {
 /// The refusal of a target that is no upstream of the tenant.
 #[must_use]
 pub fn unknown(target: &Target, policy: &Policy) -> Denial {
-    let mut denial = denial::of(
-        Code::UnknownUpstream,
-        format!("{} is no upstream of tenant {}", target.text(), policy.tenant()),
-    );
+    let mut denial =
+        denial::of(Code::UnknownUpstream, format!("{} is no upstream of tenant {}", target.text(), policy.tenant()));
     denial.generation = policy.generation();
     denial
 }

@@ -181,11 +181,7 @@ fn clean_response(fields: &mut HeaderMap, injector: Option<&Injector>) -> Result
     Ok(())
 }
 
-fn pass(
-    response: Response<Incoming>,
-    injector: Option<&Injector>,
-    guard: Guard,
-) -> Result<Response<GateBody>, Denial> {
+fn pass(response: Response<Incoming>, injector: Option<&Injector>, guard: Guard) -> Result<Response<GateBody>, Denial> {
     let (mut parts, body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(denial::of(Code::UpstreamResponse, "the upstream switched protocols unasked".to_owned()));

@@ -126,7 +126,7 @@ mod tests {
         let change = async {
             switch.0.store(false, Ordering::SeqCst);
             sender.send(2).unwrap();
-            std::future::pending::<()>().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             cut = never => assert_eq!(cut, Err(Cut::Revoked)),

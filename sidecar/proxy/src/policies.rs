@@ -93,8 +93,7 @@ impl PolicyTable {
     /// When anything about it is not valid; then nothing changes.
     pub fn install(&self, assignment: &[u8], documents: &[Vec<u8>]) -> Result<u64, InstallError> {
         let envelope = Envelope::decode(assignment)?;
-        let assignment: Assignment =
-            codec::decode_assignment(envelope.verify(envelope::ASSIGNMENT, &self.keys)?)?;
+        let assignment: Assignment = codec::decode_assignment(envelope.verify(envelope::ASSIGNMENT, &self.keys)?)?;
         let documents = documents.iter().map(|bytes| self.open(bytes)).collect::<Result<Vec<_>, _>>()?;
         let (generation, issued_at_ms, not_after_ms) =
             (assignment.generation, assignment.issued_at_ms, assignment.not_after_ms);

@@ -49,7 +49,11 @@ impl Target {
     /// section 7.2).
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.port == default_port(self.scheme) { self.host.to_string() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == default_port(self.scheme) {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// `scheme://host:port`, for records and messages.
@@ -75,10 +79,9 @@ pub const fn default_port(scheme: Scheme) -> u16 {
 fn parse_port(text: &str) -> Result<u16, Denial> {
     // `u16::from_str` takes a leading '+', and leading zeros give a port a second spelling.
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    canonical
-        .then(|| text.parse().ok())
-        .flatten()
-        .ok_or_else(|| denial::of(Code::BadRequest, format!("port {:?} is not a number from 1 to 65535", bounded(text))))
+    canonical.then(|| text.parse().ok()).flatten().ok_or_else(|| {
+        denial::of(Code::BadRequest, format!("port {:?} is not a number from 1 to 65535", bounded(text)))
+    })
 }
 
 /// Checks that everything in a request that names a server names the target.
@@ -87,7 +90,10 @@ fn parse_port(text: &str) -> Result<u16, Denial> {
 /// [`Code::AuthorityMismatch`] or [`Code::BadRequest`].
 pub fn check_authority(uri: &Uri, fields: &HeaderMap, target: &Target) -> Result<(), Denial> {
     let mismatch = |what: &str| {
-        denial::of(Code::AuthorityMismatch, format!("{what} does not name {}, to which the connection goes", target.text()))
+        denial::of(
+            Code::AuthorityMismatch,
+            format!("{what} does not name {}, to which the connection goes", target.text()),
+        )
     };
     if let Some(scheme) = uri.scheme_str()
         && scheme != target.scheme.as_str()
@@ -219,7 +225,10 @@ mod tests {
     use super::*;
 
     fn target(text: &str) -> Result<Target, Denial> {
-        Target::parse(Scheme::Https, &text.parse::<Authority>().map_err(|_| denial::of(Code::BadRequest, String::new()))?)
+        Target::parse(
+            Scheme::Https,
+            &text.parse::<Authority>().map_err(|_| denial::of(Code::BadRequest, String::new()))?,
+        )
     }
 
     #[test]
@@ -258,7 +267,9 @@ mod tests {
         let uri: Uri = "/v1/refunds".parse().unwrap();
         assert!(check_authority(&uri, &host_header(&["api.stripe.com"]), &target).is_ok());
         assert!(check_authority(&uri, &host_header(&["api.stripe.com:443"]), &target).is_ok());
-        for hosts in [&[] as &[&str], &["api.stripe.com", "api.stripe.com"], &["evil.example"], &["api.stripe.com:8443"]] {
+        for hosts in
+            [&[] as &[&str], &["api.stripe.com", "api.stripe.com"], &["evil.example"], &["api.stripe.com:8443"]]
+        {
             assert!(check_authority(&uri, &host_header(hosts), &target).is_err(), "{hosts:?}");
         }
     }
@@ -269,7 +280,10 @@ mod tests {
         let same: Uri = "https://api.stripe.com/v1".parse().unwrap();
         assert!(check_authority(&same, &host_header(&["api.stripe.com"]), &target).is_ok());
         for other in ["http://api.stripe.com/v1", "https://evil.example/v1", "https://api.stripe.com:8443/v1"] {
-            assert!(check_authority(&other.parse().unwrap(), &host_header(&["api.stripe.com"]), &target).is_err(), "{other}");
+            assert!(
+                check_authority(&other.parse().unwrap(), &host_header(&["api.stripe.com"]), &target).is_err(),
+                "{other}"
+            );
         }
     }
 

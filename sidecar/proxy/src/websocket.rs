@@ -14,9 +14,12 @@ pub(crate) const WEBSOCKET: &str = "websocket";
 #[must_use]
 pub(crate) fn is_upgrade<B>(request: &Request<B>) -> bool {
     let lists = |name, value: &str| {
-        request.headers().get_all(name).iter().filter_map(|field| field.to_str().ok()).any(|field| {
-            field.split(',').any(|item| item.trim().eq_ignore_ascii_case(value))
-        })
+        request
+            .headers()
+            .get_all(name)
+            .iter()
+            .filter_map(|field| field.to_str().ok())
+            .any(|field| field.split(',').any(|item| item.trim().eq_ignore_ascii_case(value)))
     };
     request.version() == Version::HTTP_11
         && *request.method() == Method::GET

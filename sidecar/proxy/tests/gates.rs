@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
+#[path = "gates/admin.rs"]
+mod admin;
 #[path = "gates/audit.rs"]
 mod audit;
 #[path = "gates/client.rs"]
@@ -10,10 +12,10 @@ mod client;
 mod credential;
 #[path = "gates/decide.rs"]
 mod decide;
-#[path = "gates/flow.rs"]
-mod flow;
 #[path = "gates/flood.rs"]
 mod flood;
+#[path = "gates/flow.rs"]
+mod flow;
 #[path = "gates/hop.rs"]
 mod hop;
 #[path = "gates/live.rs"]

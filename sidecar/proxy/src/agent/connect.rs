@@ -18,11 +18,11 @@ use super::AgentGate;
 use super::http::serve;
 use super::peek::{TLS_HANDSHAKE, peek};
 use crate::body::GateBody;
+use crate::denial;
 use crate::drain::Watcher;
 use crate::gate::{Refused, unknown};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::request::Target;
-use crate::denial;
 
 impl AgentGate {
     /// Answers a CONNECT: 200 only when its host and port are an upstream's.

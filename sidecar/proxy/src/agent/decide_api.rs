@@ -284,7 +284,9 @@ mod tests {
             let fetch = fields(&[("host", host), ("sec-fetch-site", "cross-site")]);
             assert!(check_origin(&fetch, Transport::Tcp).is_err(), "{host}");
         }
-        for host in ["evil.example", "evil.example:15021", "localhost.evil.example", "0.0.0.0:15021", "127.0.0.1.evil:1", ""] {
+        for host in
+            ["evil.example", "evil.example:15021", "localhost.evil.example", "0.0.0.0:15021", "127.0.0.1.evil:1", ""]
+        {
             assert!(check_origin(&fields(&[("host", host)]), Transport::Tcp).is_err(), "{host}");
         }
         assert!(check_origin(&fields(&[]), Transport::Tcp).is_err());
@@ -332,8 +334,12 @@ mod tests {
             let Ok(request) = parse(bytes) else { return };
             assert!(request.version == API_VERSION && !request.tool.is_empty() && request.tool.len() <= TOOL_NAME);
             assert!(request.request_id.bytes().all(|b| b.is_ascii_graphic()));
-            assert!(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(request.args.get()).is_ok()
-                || request.args.get().len() > 128, "{:?}", request.args);
+            assert!(
+                serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(request.args.get()).is_ok()
+                    || request.args.get().len() > 128,
+                "{:?}",
+                request.args
+            );
         });
     }
 }

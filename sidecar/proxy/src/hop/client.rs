@@ -15,9 +15,7 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use crate::body::GateBody;
-use crate::limits::{
-    CONNECTION_WINDOW, HEADERS, HOP_CONNECT_TIMEOUT, HOP_POOL, RESPONSE_TIMEOUT, STREAM_WINDOW,
-};
+use crate::limits::{CONNECTION_WINDOW, HEADERS, HOP_CONNECT_TIMEOUT, HOP_POOL, RESPONSE_TIMEOUT, STREAM_WINDOW};
 
 /// Why the gateway did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +94,7 @@ impl HopClient {
             return Ok(sender.clone());
         }
         let address = self.endpoint.address;
-        let sender = tokio::time::timeout(HOP_CONNECT_TIMEOUT, self.connect())
+        let sender = tokio::time::timeout(HOP_CONNECT_TIMEOUT, Box::pin(self.connect()))
             .await
             .map_err(|_| HopError::Timeout(address))??;
         *slot = Some(sender.clone());

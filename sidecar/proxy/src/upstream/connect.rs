@@ -109,7 +109,8 @@ impl Upstreams {
         let kept = if exchange == Exchange::Http { self.pool.take(&key) } else { None };
         let (connection, reused) = match kept {
             Some(connection) => (connection, true),
-            None => (self.dial(&upstream, &key, exchange).await?, false),
+            // Boxed: dialling is rare, and its state is larger than all the rest of a request's.
+            None => (Box::pin(self.dial(&upstream, &key, exchange)).await?, false),
         };
         Ok(Way { upstreams: self, upstream, key, exchange, connection, reused, injector })
     }
@@ -179,7 +180,8 @@ impl Upstreams {
                 denial::of(Code::UpstreamUntrusted, format!("upstream {}: tls.caRef: {why}", upstream.name))
             })?),
         };
-        let pair = TlsPair { any: tls_config(roots.clone(), &[b"h2", b"http/1.1"]), http1: tls_config(roots, &[b"http/1.1"]) };
+        let pair =
+            TlsPair { any: tls_config(roots.clone(), &[b"h2", b"http/1.1"]), http1: tls_config(roots, &[b"http/1.1"]) };
         cache.put(upstream.digest.clone(), pair.clone());
         Ok(pair)
     }
@@ -293,7 +295,7 @@ impl Way<'_> {
         };
         // A kept connection may have been closed by the upstream meanwhile; a new one has not.
         if reused {
-            let connection = upstreams.dial(&upstream, &key, exchange).await?;
+            let connection = Box::pin(upstreams.dial(&upstream, &key, exchange)).await?;
             if let Ok(response) = attempt(&upstreams.pool, &key, exchange, connection, unsent).await? {
                 return Ok((response, injector));
             }
@@ -321,9 +323,7 @@ async fn attempt(
             }
             answer
         }
-        Connection::Http2(mut sender) => {
-            tokio::time::timeout(RESPONSE_TIMEOUT, sender.try_send_request(request)).await
-        }
+        Connection::Http2(mut sender) => tokio::time::timeout(RESPONSE_TIMEOUT, sender.try_send_request(request)).await,
     };
     match answer.map_err(slow)? {
         Ok(response) => Ok(Ok(response)),

@@ -147,7 +147,10 @@ async fn a_redirect_to_another_host_does_not_carry_the_credential() {
     let world = start(&ca, &origin).await;
     let answer = world.https(HOST, origin.port(), get("/")).await;
     // The gateway does not follow; the agent may, and is decided there.
-    assert_eq!((answer.status.as_u16(), answer.headers["location"].to_str().unwrap()), (302, "https://evil.test/steal"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.headers["location"].to_str().unwrap()),
+        (302, "https://evil.test/steal")
+    );
     assert_eq!(world.connect("evil.test:443").await.0, 403);
     assert_eq!(origin.requests().len(), 1);
 }
@@ -171,10 +174,9 @@ async fn class05_only_the_address_that_was_checked_is_dialled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn class05_an_allowed_answer_first_and_a_forbidden_one_next() {
     let ca = TestCa::new();
-    let origin = Origin::tls(&ca, HOST, |_, _| {
-        Response::builder().header("connection", "close").body(full("ok")).unwrap()
-    })
-    .await;
+    let origin =
+        Origin::tls(&ca, HOST, |_, _| Response::builder().header("connection", "close").body(full("ok")).unwrap())
+            .await;
     let mut doc = vendor(origin.port(), &ca.pem);
     // 127.0.0.2 stands for the allowed address; every address of 127/8 reaches the same server here.
     doc.allowed_cidrs = vec!["127.0.0.2/32".to_owned()];
@@ -260,7 +262,8 @@ async fn two_upstreams_never_see_each_other_s_credential() {
     open.hosts = vec!["public.test".to_owned()];
     open.scheme = Scheme::Https;
     open.credential = CredentialDoc::None {};
-    let rules = vec![http_rule("all", "vendor", &[], &[], Tier::Auto), http_rule("open", "public", &[], &[], Tier::Auto)];
+    let rules =
+        vec![http_rule("all", "vendor", &[], &[], Tier::Auto), http_rule("open", "public", &[], &[], Tier::Auto)];
     let documents =
         vec![tenant(), policy(rules), Document::Upstream(vendor(origin.port(), &ca.pem)), Document::Upstream(open)];
     let world = World::start(documents).await;

@@ -86,7 +86,11 @@ async fn bad_input_is_named_and_bounded() {
     assert_eq!(ask(&world, huge).await.status, StatusCode::PAYLOAD_TOO_LARGE);
     let duplicate = r#"{"version":1,"requestId":"d","tool":"exec","args":{"command":"ls","command":"rm -rf /"}}"#;
     assert_eq!(ask(&world, duplicate.to_owned()).await.json()["decision"], "deny", "class13");
-    let deep = format!(r#"{{"version":1,"requestId":"e","tool":"exec","args":{{"command":{}1{}}}}}"#, "[".repeat(5000), "]".repeat(5000));
+    let deep = format!(
+        r#"{{"version":1,"requestId":"e","tool":"exec","args":{{"command":{}1{}}}}}"#,
+        "[".repeat(5000),
+        "]".repeat(5000)
+    );
     let deep = ask(&world, deep).await;
     assert!(deep.status == StatusCode::BAD_REQUEST || deep.json()["decision"] == "deny");
     for garbage in ["", "{", "null", "[]", "\0", "{\"version\":1}\n{\"version\":1}"] {

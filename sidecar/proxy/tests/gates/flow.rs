@@ -1,7 +1,9 @@
 //! What passes, and how: CONNECT and absolute form, HTTP/1.1 and HTTP/2, streams both ways.
 
 use bytes::Bytes;
-use clawlock_policy::document::{ArgumentDoc, ArgumentType, CredentialDoc, MatchDoc, OperationDoc, RuleDoc, Scheme, Tier};
+use clawlock_policy::document::{
+    ArgumentDoc, ArgumentType, CredentialDoc, MatchDoc, OperationDoc, RuleDoc, Scheme, Tier,
+};
 use clawlock_proxy::body::GateBody;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -97,7 +99,9 @@ async fn an_upstream_in_clear_is_reached_by_absolute_form_and_through_connect() 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_hosts_and_ports_are_refused_at_connect() {
     let (world, origin) = vendor_world().await;
-    for authority in ["evil.test:443", &format!("{HOST}:{}", origin.port().wrapping_add(1)), "127.0.0.1:443", "[::1]:443"] {
+    for authority in
+        ["evil.test:443", &format!("{HOST}:{}", origin.port().wrapping_add(1)), "127.0.0.1:443", "[::1]:443"]
+    {
         assert_eq!(world.connect(authority).await.0, 403, "{authority}");
     }
     let records = world.log.records();
@@ -136,8 +140,7 @@ async fn events_arrive_as_they_are_sent() {
 async fn large_bodies_pass_both_ways_without_being_held() {
     let (world, origin) = vendor_world().await;
     let body = vec![b'x'; 8 << 20];
-    let request =
-        Request::builder().method("POST").uri("/upload").body(GateBody::full(body.clone())).unwrap();
+    let request = Request::builder().method("POST").uri("/upload").body(GateBody::full(body.clone())).unwrap();
     let answer = world.https(HOST, origin.port(), request).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     assert_eq!(answer.body.len(), body.len());

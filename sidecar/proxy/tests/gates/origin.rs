@@ -100,9 +100,8 @@ impl Origin {
                 let (tcp, _) = listener.accept().await.unwrap();
                 let (tls, handler, seen) = (tls.clone(), handler.clone(), seen.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request: Request<Incoming>| {
-                        answer(handler.clone(), seen.clone(), request)
-                    });
+                    let service =
+                        service_fn(move |request: Request<Incoming>| answer(handler.clone(), seen.clone(), request));
                     let builder = auto::Builder::new(TokioExecutor::new());
                     // A client that gives up is part of some tests.
                     match tls {

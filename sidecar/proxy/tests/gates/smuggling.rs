@@ -31,7 +31,9 @@ async fn class01_bytes_glued_behind_connect_or_upgrade_go_nowhere() {
     assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains(" 200 "), "{answer}");
     // Behind an accepted one, bytes that are not TLS end the tunnel.
     let authority = format!("{HOST}:{}", origin.port());
-    let glued = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\nDELETE /v1/charges/1 HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let glued = format!(
+        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\nDELETE /v1/charges/1 HTTP/1.1\r\nHost: {authority}\r\n\r\n"
+    );
     let answer = world.raw(glued.as_bytes()).await;
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     // Behind an upgrade that the server did not accept, the next request is decided on its own.
@@ -57,7 +59,7 @@ async fn class02_ambiguous_framing_never_becomes_a_second_request() {
         format!("POST /a HTTP/1.0\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("POST /a HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
         format!("POST /a HTTP/1.1\r\nHost: {host}\r\nX-A: b\r\n  Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        format!("POST /a HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+        "POST /a HTTP/1.1\r\nContent-Length: 0\r\n\r\n".to_owned(),
         format!("POST /a HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
         format!("GET /a HTTP/1.1\r\nHost: {host}\r\nX: a\0b\r\n\r\n"),
     ] {
@@ -152,8 +154,22 @@ async fn class11_connection_cannot_remove_what_the_gates_rely_on() {
 async fn class12_the_decided_path_is_the_forwarded_path() {
     let (world, origin) = world().await;
     let host = format!("{HOST}:{}", origin.port());
-    for path in ["//a", "/a//b", "/a/../b", "/a/%2e%2e/b", "/a/..;x/b", "/a;b", "/a/.%2E", "/a%5cb", "/a%00b", "/a%", "/a%zz", "/%ff"] {
-        let answer = inside(&world, &origin, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+    for path in [
+        "//a",
+        "/a//b",
+        "/a/../b",
+        "/a/%2e%2e/b",
+        "/a/..;x/b",
+        "/a;b",
+        "/a/.%2E",
+        "/a%5cb",
+        "/a%00b",
+        "/a%",
+        "/a%zz",
+        "/%ff",
+    ] {
+        let answer =
+            inside(&world, &origin, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
         let mut sender = world.sender2(HOST, origin.port()).await;
         let uri = format!("https://{host}{path}");
@@ -163,7 +179,8 @@ async fn class12_the_decided_path_is_the_forwarded_path() {
     }
     assert!(origin.requests().is_empty());
     for path in ["/a/%41%20b", "/@scope%2fname", "/a/", "/~user/x.y-z_1"] {
-        let answer = inside(&world, &origin, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let answer =
+            inside(&world, &origin, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
         let seen = origin.requests().pop().unwrap();
         assert!(seen.uri.ends_with(path), "{path}: {}", seen.uri);

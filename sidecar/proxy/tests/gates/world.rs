@@ -166,6 +166,7 @@ impl TestCa {
 pub(crate) struct World {
     pub(crate) proxy: SocketAddr,
     pub(crate) decide: SocketAddr,
+    pub(crate) admin: SocketAddr,
     pub(crate) gateway: SocketAddr,
     pub(crate) identity: SpiffeId,
     pub(crate) clock: Arc<TestClock>,
@@ -226,13 +227,16 @@ impl World {
         let agent_drain = Drain::new();
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let decide = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (proxy_address, decide_address) = (proxy.local_addr().unwrap(), decide.local_addr().unwrap());
-        let listeners = Listeners { proxy, decide, decide_unix: None, admin: None };
+        let admin_address = admin.local_addr().unwrap();
+        let listeners = Listeners { proxy, decide, decide_unix: None, admin: Some(admin) };
         tokio::spawn(gate.serve(listeners, agent_drain.watcher()));
 
         let world = Self {
             proxy: proxy_address,
             decide: decide_address,
+            admin: admin_address,
             gateway: gateway_address,
             identity,
             clock,
@@ -318,9 +322,7 @@ pub(crate) fn vendor(port: u16, ca_pem: &str) -> UpstreamDoc {
         port,
         allowed_cidrs: vec!["127.0.0.0/8".to_owned()],
         ca_pem: Some(ca_pem.to_owned()),
-        credential: CredentialDoc::Bearer {
-            secret: SecretKey { name: "vendor".to_owned(), key: "token".to_owned() },
-        },
+        credential: CredentialDoc::Bearer { secret: SecretKey { name: "vendor".to_owned(), key: "token".to_owned() } },
         operations: Vec::new(),
     }
 }

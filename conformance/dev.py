@@ -1,0 +1,81 @@
+"""Runs `clawlock dev` over a copy of policy.yaml, with none of the machine's settings for proxies and certificates."""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+# The placeholders in policy.yaml.
+PORTS = {"api": 10001, "code": 10002, "packages": 10003}
+HOSTS = ["api.test", "code.test", "packages.test"]
+START_TIMEOUT = 30
+END_TIMEOUT = 30
+
+
+def write_policies(folder, ca, ports):
+    """Copies the policy, with the ports of the upstreams and their certificate authority."""
+    folder.mkdir()
+    text = (HERE / "policy.yaml").read_text()
+    for name, port in ports.items():
+        text = text.replace(f"port: {PORTS[name]}", f"port: {port}")
+    (folder / "policy.yaml").write_text(text)
+    pem = ca.read_text().strip().replace("\n", "\n    ")
+    metadata = "{name: upstreams-ca, namespace: conformance-platform}"
+    (folder / "ca.yaml").write_text(
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {metadata}\ndata:\n  ca.crt: |\n    {pem}\n"
+    )
+
+
+def command(clawlock, folder, run, secret, *more):
+    """The command line, with everything that it keeps below `run`."""
+    words = [clawlock, "dev", "--folder", folder, "--state-dir", run / "state", "--log", run / "decisions.jsonl"]
+    words += ["--output", "json", "--secret", f"canary/token=file:{secret}"]
+    for host in HOSTS:
+        words += ["--resolve", f"{host}:127.0.0.1"]
+    return [str(word) for word in [*words, *more]]
+
+
+def environment(home):
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+
+
+def write_secret(file, text):
+    file.touch(mode=0o600)
+    file.write_text(text)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def process(words, log, **options):
+    """A process that ends with the block, and is waited for."""
+    with open(log, "wb") as errors:
+        started = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stderr=errors, **options)
+        try:
+            yield started
+        finally:
+            started.terminate()
+            try:
+                started.wait(END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+
+
+def wait_for_port(port, process, log):
+    """Until something listens; a process that ended instead is told with what it said."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"error: it ended with {process.returncode} instead of listening:\n{log.read_text()}")
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise SystemExit(f"error: nothing listens on port {port} after {START_TIMEOUT} s:\n{log.read_text()}")

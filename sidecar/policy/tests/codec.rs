@@ -1,0 +1,135 @@
+//! The codec: what was written is read, and nothing else is.
+
+#[path = "common/fixtures.rs"]
+mod fixtures;
+
+use clawlock_policy::codec::{MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment};
+use clawlock_policy::document::{CredentialDoc, Document, HaltDoc, Mode, SecretKey, Tier, UpstreamDoc};
+use fixtures::*;
+use serde_json::{Value, json};
+
+fn documents() -> Vec<Document> {
+    let secret = || SecretKey { name: "s".into(), key: "k".into() };
+    let header = CredentialDoc::Header { name: "x-api-key".into(), secret: secret() };
+    let basic = CredentialDoc::Basic { username: "u".into(), secret: secret() };
+    vec![
+        tenant(vec![when("g", tools(&["*"]), "args.x == 1", Tier::Ask)]),
+        auditing_tenant(vec![]),
+        stripe(),
+        Document::Upstream(UpstreamDoc { credential: header, ca_pem: Some("pem".into()), ..upstream_doc("a", "a.example") }),
+        Document::Upstream(UpstreamDoc { credential: basic, ..upstream_doc("b", "b.example") }),
+        Document::Upstream(UpstreamDoc { credential: CredentialDoc::None {}, ..upstream_doc("c", "c.example") }),
+        policy("acme/p", Mode::Audit, vec![rule("r", http(&["a"], &["GET"], &["/**"]), Tier::Auto)]),
+        policy("acme/q", Mode::Enforce, vec![rule("r", operations(&["a.b"]), Tier::Block)]),
+        Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into() }),
+    ]
+}
+
+#[test]
+fn what_was_written_is_read() {
+    for document in documents() {
+        let bytes = encode(&document);
+        assert_eq!(decode(&bytes).unwrap(), document);
+        assert_eq!(encode(&decode(&bytes).unwrap()), bytes, "one value has one encoding");
+    }
+    let assignment = assignment(&documents());
+    assert_eq!(decode_assignment(&encode_assignment(&assignment)).unwrap(), assignment);
+}
+
+#[test]
+fn every_byte_that_is_cut_or_added_is_noticed() {
+    let bytes = encode(&stripe());
+    for end in 0..bytes.len() {
+        assert!(decode(&bytes[..end]).is_err(), "{end}");
+    }
+    assert!(decode(&[bytes.as_slice(), b"x"].concat()).is_err());
+    assert!(decode(&[bytes.as_slice(), b"\0"].concat()).is_err());
+    assert!(decode(&[bytes.as_slice(), bytes.as_slice()].concat()).is_err());
+}
+
+/// Changes an encoding as JSON and tries to read it.
+fn changed(document: &Document, change: impl FnOnce(&mut Value)) -> Result<Document, String> {
+    let mut value: Value = serde_json::from_slice(&encode(document)).unwrap();
+    change(&mut value);
+    decode(&serde_json::to_vec(&value).unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn versions_that_are_not_known_are_refused() {
+    let error = changed(&stripe(), |value| value["version"] = json!(2)).unwrap_err();
+    assert_eq!(error, "document: version 2 is not known here, only 1; update this program");
+    for version in [json!(0), json!("1"), json!(1.0), json!(null), json!(-1)] {
+        assert!(changed(&stripe(), |value| value["version"] = version.clone()).is_err(), "{version}");
+    }
+    let missing = changed(&stripe(), |value| drop(value.as_object_mut().unwrap().remove("version")));
+    assert_eq!(missing.unwrap_err(), "document: no version");
+}
+
+#[test]
+fn unknown_missing_and_wrong_fields_are_refused_at_every_level() {
+    for document in documents() {
+        let mut value: Value = serde_json::from_slice(&encode(&document)).unwrap();
+        let mut paths = Vec::new();
+        objects(&value, String::new(), &mut paths);
+        for path in paths {
+            let object = value.pointer_mut(&path).unwrap().as_object_mut().unwrap();
+            object.insert("unknownField".into(), json!(1));
+            let bytes = serde_json::to_vec(&value).unwrap();
+            assert!(decode(&bytes).is_err(), "{path} of {document:?}");
+            value.pointer_mut(&path).unwrap().as_object_mut().unwrap().remove("unknownField");
+        }
+    }
+    for field in ["name", "scheme", "hosts", "port", "credential", "kind"] {
+        let missing = changed(&stripe(), |value| drop(value.as_object_mut().unwrap().remove(field)));
+        assert!(missing.is_err(), "{field}");
+    }
+    for port in [json!(65536), json!(-1), json!("443"), json!(443.0), json!(null)] {
+        assert!(changed(&stripe(), |value| value["port"] = port.clone()).is_err(), "{port}");
+    }
+    assert!(changed(&stripe(), |value| value["kind"] = json!("upstream")).is_err());
+    assert!(changed(&stripe(), |value| value["credential"]["type"] = json!("OAuth2")).is_err());
+}
+
+fn objects(value: &Value, path: String, found: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            found.push(path.clone());
+            for (name, member) in members {
+                objects(member, format!("{path}/{}", name.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                objects(item, format!("{path}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn duplicates_and_size_are_refused() {
+    let text = String::from_utf8(encode(&stripe())).unwrap();
+    let twice = text.replacen('{', "{\"version\":1,", 1);
+    assert!(decode(twice.as_bytes()).unwrap_err().to_string().contains("\"version\" appears twice"));
+    let error = decode(&vec![b' '; MAX_DOCUMENT + 1]).unwrap_err();
+    assert!(error.to_string().starts_with("document: 8388609 bytes"), "{error}");
+    assert!(decode_assignment(&vec![b' '; MAX_ASSIGNMENT + 1]).is_err());
+    for text in ["", "[]", "null", "{}", "1", "\"x\""] {
+        assert!(decode(text.as_bytes()).is_err(), "{text}");
+        assert!(decode_assignment(text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn one_kind_is_not_another() {
+    let assignment = encode_assignment(&assignment(&documents()));
+    assert!(decode(&assignment).is_err());
+    assert!(decode_assignment(&encode(&stripe())).is_err());
+}
+
+#[test]
+fn the_digest_is_sha256() {
+    assert_eq!(digest(b"abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(digest(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}
