@@ -132,7 +132,7 @@ class Matrix:
             problem = json.loads("\n".join(body))
             if (problem["rule"], problem["code"]) != (rule, "TierBlock"):
                 return f"the problem document names rule {problem.get('rule')!r}, code {problem.get('code')!r}"
-        if not any(names(record, rule) for record in records):
+        if not any(denies(record, rule) for record in records):
             return f"no record of rule {rule} in the decision log"
         if any(forbidden(client, request) for request in seen):
             return "the upstream saw the blocked request"
@@ -141,12 +141,13 @@ class Matrix:
 
 def forbidden(client, request):
     if client.upstream == "packages":
-        return "forbidden" in request["path"]
+        return request["path"].startswith("/files/forbidden-")
     return request["method"] == "POST" and not request["path"].endswith("/git-upload-pack")
 
 
-def names(record, rule):
-    return rule in json.dumps(record)
+def denies(record, rule):
+    outcome = record["outcome"]
+    return (outcome["verdict"], outcome.get("rule")) == ("deny", rule)
 
 
 def last_line(done):

@@ -65,8 +65,9 @@ async function build(report) {
     mayHoldKeys: ["secrets/payments-token", "upstreams/model.test.jsonl", "upstreams/payments.test.jsonl"],
     /** Folders beside the run's own that the agent or clawlock write to. */
     alsoWritten() {
+      const ours = (place) => fs.lstatSync(place, { throwIfNoEntry: false })?.uid === process.getuid();
       const temporary = fs.readdirSync(os.tmpdir()).filter((name) => /^(openclaw|clawlock)/.test(name));
-      return [...temporary.map((name) => path.join(os.tmpdir(), name)), path.dirname(this.given.NODE_EXTRA_CA_CERTS)];
+      return [...temporary.map((name) => path.join(os.tmpdir(), name)).filter(ours), path.dirname(this.ready.ca)];
     },
     start() {
       const dev = startDev({
@@ -80,7 +81,7 @@ async function build(report) {
         command: [process.execPath, "--disable-sigusr1", needed("DEMO_OPENCLAW"), "gateway", "run"],
         cwd: agent.workspace,
       });
-      Object.assign(this, { dev: dev.process, decisions: dev.decisions });
+      Object.assign(this, { dev: dev.process, decisions: dev.decisions, events: dev.events });
     },
   };
 }

@@ -155,3 +155,83 @@ impl<'a> Places<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::STARTER;
+    use proptest::prelude::*;
+
+    /// Whether every document became an object, is empty, or has a problem in its lines.
+    fn nothing_is_swallowed(text: &str) -> Result<(), TestCaseError> {
+        let content = parse("a.yaml".into(), text);
+        let Ok(documents) = tree::parse(text) else {
+            prop_assert_eq!(content.problems.len(), 1);
+            prop_assert!(content.objects.is_empty());
+            return Ok(());
+        };
+        let outcomes = documents.iter().map(object::read);
+        let (mut objects, mut mistakes) = (0, 0);
+        for outcome in outcomes {
+            match outcome {
+                Ok(Some(_)) => objects += 1,
+                Ok(None) => {}
+                Err(found) => {
+                    prop_assert!(!found.is_empty());
+                    mistakes += found.len();
+                }
+            }
+        }
+        prop_assert_eq!((content.objects.len(), content.problems.len()), (objects, mistakes));
+        let lines = text.lines().count().max(1) + 1;
+        for problem in &content.problems {
+            prop_assert!((1..=lines).contains(&problem.line) && problem.column >= 1, "{problem}");
+            prop_assert!(!problem.to_string().chars().any(char::is_control));
+        }
+        Ok(())
+    }
+
+    /// The starter with a piece of it replaced by something else.
+    fn mutilated() -> impl Strategy<Value = String> {
+        let length = STARTER.len();
+        let piece = prop_oneof!["\\PC{0,12}", "[-{}\\[\\]:,&*!|>'\"%@` \n\t~a0]{0,12}", Just("<<: *x".to_owned())];
+        (0..length, 0..64usize, piece).prop_map(move |(start, cut, piece)| {
+            let end = (start + cut).min(length);
+            format!("{}{piece}{}", &STARTER[..start], &STARTER[end..])
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_objects_or_problems(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            nothing_is_swallowed(&String::from_utf8_lossy(&bytes))?;
+        }
+
+        #[test]
+        fn any_yaml_like_text_is_objects_or_problems(text in "([-{}\\[\\]:,&*!|>'\"%@` \n~a0.]|---\n|kind: |metadata:\n){0,60}") {
+            nothing_is_swallowed(&text)?;
+        }
+
+        #[test]
+        fn a_mutilated_policy_is_objects_or_problems(text in mutilated()) {
+            nothing_is_swallowed(&text)?;
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_there_twice_has_its_problem_twice() {
+        let folder = Folder {
+            files: vec![parse("a.yaml".into(), STARTER), parse("b.yaml".into(), STARTER)],
+            problems: Vec::new(),
+        };
+        let problems = crate::lint::check(&folder, Path::new("."));
+        for file in ["a.yaml", "b.yaml"] {
+            assert!(
+                problems.iter().any(|problem| problem.file == Path::new(file) && problem.is_error()),
+                "{problems:?}"
+            );
+        }
+    }
+}

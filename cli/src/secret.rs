@@ -138,11 +138,6 @@ impl Secrets {
         self.arguments.iter().any(|argument| argument.key == *key)
     }
 
-    /// What was named on the command line.
-    pub(crate) fn arguments(&self) -> &[SecretArg] {
-        &self.arguments
-    }
-
     /// The variables that hold credentials: the agent must not get them.
     pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
         self.arguments.iter().filter_map(|argument| match &argument.source {

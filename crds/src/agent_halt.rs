@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::AgentSelector;
 use crate::bounds::MAX_REASON;
 use crate::schema::{PRINTABLE, open_object};
+use crate::strict;
 
 /// Stops the agents that it selects until it is deleted: everything they ask for is denied.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +30,7 @@ use crate::schema::{PRINTABLE, open_object};
 pub struct AgentHaltSpec {
     /// The agents that are stopped: those of this namespace or, in the tenant's platform namespace,
     /// those of every namespace of the tenant. `{}` stands for all of them.
+    #[serde(deserialize_with = "strict::object")]
     pub agent_selector: AgentSelector,
     /// Why, in one line for the people and agents who read the denial. 1 to 512 characters.
     #[schemars(length(min = 1, max = MAX_REASON), regex(pattern = PRINTABLE))]

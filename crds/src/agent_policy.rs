@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_CONDITION, MAX_NAME, MAX_RULES};
-use crate::schema::{DNS_LABEL, open_object, present};
+use crate::schema::{DNS_LABEL, open_object};
+use crate::strict;
 use crate::{AgentSelector, Match};
 
 /// What the agents that it selects may do. Policies compose: over all that select an agent, and the
@@ -30,6 +31,7 @@ use crate::{AgentSelector, Match};
 #[schemars(transform = open_object)]
 pub struct AgentPolicySpec {
     /// The agents of this namespace that the policy holds for; `{}` stands for all of them.
+    #[serde(deserialize_with = "strict::object")]
     pub agent_selector: AgentSelector,
     /// Enforce: its refusals hold. Audit: they are recorded only, where and as long as the
     /// TenantGateway's policyConstraints allow it; otherwise it is enforced. Default: Enforce.
@@ -37,6 +39,7 @@ pub struct AgentPolicySpec {
     pub mode: Mode,
     /// The rules, at most 1000; the first that matches decides. Names are unique. An empty list has no
     /// opinion on anything, so that what no other policy allows is blocked.
+    #[serde(deserialize_with = "strict::objects")]
     #[schemars(length(max = MAX_RULES), extend("x-kubernetes-list-type" = "atomic"))]
     pub rules: Vec<Rule>,
 }
@@ -60,11 +63,11 @@ pub struct Rule {
     #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
     pub name: String,
     /// Which actions the rule is about.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "strict::object")]
     pub matches: Match,
     /// A CEL condition over args, request, agent and time, at most 4096 characters. Absent: always true.
     /// A condition that cannot be evaluated counts as true for Ask and Block and as false for Auto.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
     #[schemars(with = "String", length(min = 1, max = MAX_CONDITION))]
     pub when: Option<String>,
     /// What the rule says: Auto allows, Ask needs a person, Block refuses.

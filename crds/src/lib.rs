@@ -15,6 +15,7 @@ pub mod bounds;
 pub mod rules;
 pub mod schema;
 pub mod selector;
+mod strict;
 pub mod tenant_gateway;
 pub mod upstream;
 

@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_METHOD, MAX_METHODS, MAX_NAME, MAX_PATH, MAX_PATTERN, MAX_PATTERNS};
-use crate::schema::{DNS_LABEL, METHOD, open_object, present};
+use crate::schema::{DNS_LABEL, METHOD, open_object};
+use crate::strict;
 
 /// A name pattern, roughly; the exact form is checked by `clawlock-compile`.
 const NAME_PATTERN: &str = "^[^\\s\\x00-\\x1f\\x7f]+$";
-/// A path pattern starts at the root and has no query, fragment or space.
-const PATH_PATTERN: &str = "^/[^?#\\s]*$";
+/// A path pattern starts at the root and has no query, fragment or control character. It is compared
+/// with decoded paths, so that it may have a space.
+const PATH_PATTERN: &str = "^/[^?#\\x00-\\x1f\\x7f]*$";
 
 /// Which actions a rule is about: exactly one kind of match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +25,7 @@ const PATH_PATTERN: &str = "^/[^?#\\s]*$";
 )]
 pub struct Match {
     /// The agent's own tools, by name; `*` stands for any run of characters. 1 to 64 patterns.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_list")]
     #[schemars(
         with = "Vec<String>",
         length(min = 1, max = MAX_PATTERNS),
@@ -33,7 +35,7 @@ pub struct Match {
     pub tools: Option<Vec<String>>,
     /// Operations as `upstream.operation`; `*` stands for any run of characters within one segment, that
     /// is between dots. 1 to 64 patterns.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_list")]
     #[schemars(
         with = "Vec<String>",
         length(min = 1, max = MAX_PATTERNS),
@@ -42,7 +44,7 @@ pub struct Match {
     )]
     pub operations: Option<Vec<String>>,
     /// HTTP requests to upstreams.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "HttpMatch")]
     pub http: Option<HttpMatch>,
 }
@@ -53,6 +55,7 @@ pub struct Match {
 #[schemars(transform = open_object)]
 pub struct HttpMatch {
     /// Names of Upstreams of the tenant. 1 to 64, no patterns.
+    #[serde(deserialize_with = "strict::list")]
     #[schemars(
         length(min = 1, max = MAX_PATTERNS),
         inner(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL)),
@@ -60,7 +63,7 @@ pub struct HttpMatch {
     )]
     pub upstreams: Vec<String>,
     /// Methods in upper case, at most 40. Absent: every method.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_list")]
     #[schemars(
         with = "Vec<String>",
         length(min = 1, max = MAX_METHODS),
@@ -70,7 +73,7 @@ pub struct HttpMatch {
     pub methods: Option<Vec<String>>,
     /// Path patterns: `*` stands for any run of characters within one segment, `**` for any number of
     /// segments. At most 64. Absent: every path.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_list")]
     #[schemars(
         with = "Vec<String>",
         length(min = 1, max = MAX_PATTERNS),

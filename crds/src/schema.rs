@@ -1,7 +1,6 @@
 //! What the generated schemas need beyond what the derives give them.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::bounds::{MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_SELECTOR_TERMS};
@@ -39,14 +38,4 @@ pub fn match_labels(_: &mut SchemaGenerator) -> Schema {
             "message": format!("a label's key has at most {MAX_LABEL_KEY} characters"),
         }],
     })
-}
-
-/// Reads an optional field that is there: `null` is a mistake, not an absence. A `when:` whose
-/// expression was commented out must not become a rule without a condition.
-pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_SELECTOR_TERMS, MAX_SELECTOR_VALUES};
 use crate::schema::{LABEL_KEY, LABEL_VALUE, match_labels, open_object};
+use crate::strict;
 
 /// Selects pods by their labels. All terms must hold; `{}` selects every agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -17,11 +18,11 @@ use crate::schema::{LABEL_KEY, LABEL_VALUE, match_labels, open_object};
 #[schemars(transform = open_object)]
 pub struct AgentSelector {
     /// Labels that the pod must have with exactly these values. At most 32.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "strict::object")]
     #[schemars(schema_with = "match_labels")]
     pub match_labels: BTreeMap<String, String>,
     /// Further requirements on labels. At most 32.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(length(max = MAX_SELECTOR_TERMS), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<Requirement>,
 }
@@ -44,7 +45,7 @@ pub struct Requirement {
     /// label satisfies NotIn and DoesNotExist.
     pub operator: Operator,
     /// Values for In and NotIn, at most 64; absent for Exists and DoesNotExist.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::list")]
     #[schemars(
         length(max = MAX_SELECTOR_VALUES),
         inner(length(max = MAX_LABEL_VALUE), regex(pattern = LABEL_VALUE)),

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{DATE_LENGTH, MAX_CONDITION, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES, MAX_TRUST_DOMAIN};
-use crate::schema::{DNS_LABEL, open_object, present};
+use crate::schema::{DNS_LABEL, open_object};
+use crate::strict;
 use crate::{Match, Mode};
 
 /// A trust domain (SPIFFE-ID specification section 2.1).
@@ -35,6 +36,7 @@ const DATE: &str = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 pub struct TenantGatewaySpec {
     /// The agents' namespaces of the tenant, 1 to 64. A namespace belongs to one tenant, and the
     /// platform namespace is none of them.
+    #[serde(deserialize_with = "strict::list")]
     #[schemars(
         length(min = 1, max = MAX_NAMESPACES),
         inner(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL)),
@@ -54,14 +56,14 @@ pub struct TenantGatewaySpec {
     pub trust_domain: String,
     /// Rules that hold for every agent of the tenant, whatever its policies say, at most 256. All of
     /// them are weighed, whatever their order; the strictest that matches holds.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(
         length(max = MAX_GUARDRAILS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub guardrails: Vec<Guardrail>,
     /// What the policies of the tenant may say. Absent: they are enforced.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "PolicyConstraints")]
     pub policy_constraints: Option<PolicyConstraints>,
 }
@@ -75,11 +77,11 @@ pub struct Guardrail {
     #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
     pub name: String,
     /// Which actions the guardrail is about.
-    #[serde(rename = "match")]
+    #[serde(rename = "match", deserialize_with = "strict::object")]
     pub matches: Match,
     /// A CEL condition over args, request, agent and time, at most 4096 characters. Absent: always true.
     /// A condition that cannot be evaluated counts as true.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
     #[schemars(with = "String", length(min = 1, max = MAX_CONDITION))]
     pub when: Option<String>,
     /// What the guardrail says: Ask needs a person, Block refuses. A guardrail cannot allow.
@@ -107,12 +109,12 @@ pub enum GuardrailTier {
 )]
 pub struct PolicyConstraints {
     /// Modes that policies may have. A policy in another mode is enforced. Default: [Enforce].
-    #[serde(default = "enforce_only")]
+    #[serde(default = "enforce_only", deserialize_with = "strict::list")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub allowed_modes: Vec<Mode>,
     /// The day (`YYYY-MM-DD`, UTC) from whose start on policies in mode Audit are enforced. Needed where
     /// Audit is allowed; says nothing elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
     #[schemars(with = "String", length(min = DATE_LENGTH, max = DATE_LENGTH), regex(pattern = DATE))]
     pub audit_until: Option<String>,
 }

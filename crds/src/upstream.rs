@@ -11,7 +11,8 @@ use crate::bounds::{
     MAX_ARGUMENT_NAME, MAX_ARGUMENTS, MAX_CIDR, MAX_CIDRS, MAX_HEADER_NAME, MAX_HOST, MAX_HOSTS, MAX_KEY, MAX_METHOD,
     MAX_OBJECT_NAME, MAX_OPERATION_NAME, MAX_OPERATIONS, MAX_PATH, MAX_USERNAME,
 };
-use crate::schema::{DATA_KEY, DNS_SUBDOMAIN, METHOD, open_object, present};
+use crate::schema::{DATA_KEY, DNS_SUBDOMAIN, METHOD, open_object};
+use crate::strict;
 
 /// A host name or a pattern of one, roughly; the exact form is checked by `clawlock-compile`.
 const HOST: &str = "^[-A-Za-z0-9_.*]+$";
@@ -19,8 +20,9 @@ const HOST: &str = "^[-A-Za-z0-9_.*]+$";
 const CIDR: &str = "^[0-9a-fA-F:.]+/[0-9]{1,3}$";
 /// Name of an operation: one or more segments between dots.
 const OPERATION_NAME: &str = "^[A-Za-z0-9_][-A-Za-z0-9_]*([.][A-Za-z0-9_][-A-Za-z0-9_]*)*$";
-/// A path template: literal segments and `{variables}`.
-const TEMPLATE: &str = "^/[^?#\\s]*$";
+/// A path template: literal segments, which may have a space since they are compared with decoded paths,
+/// and `{variables}`.
+const TEMPLATE: &str = "^/[^?#\\x00-\\x1f\\x7f]*$";
 /// Name of an argument: what a condition can write after `args.`, or in `args['...']`.
 const ARGUMENT_NAME: &str = "^[^\\x00-\\x20\\x7f]+$";
 /// Name of a header (RFC 9110 section 5.1).
@@ -73,6 +75,7 @@ pub struct UpstreamSpec {
     /// Host names, 1 to 64, no addresses. `*` stands for any run of characters within one label, and only
     /// on an upstream without a credential. Upstreams of one tenant with the same scheme and port share no
     /// host.
+    #[serde(deserialize_with = "strict::list")]
     #[schemars(
         length(min = 1, max = MAX_HOSTS),
         inner(length(min = 1, max = MAX_HOST), regex(pattern = HOST)),
@@ -84,7 +87,12 @@ pub struct UpstreamSpec {
     pub port: NonZeroU16,
     /// Addresses that may be dialled although they are not public (private, loopback, link-local), as
     /// CIDRs, at most 64. Default: none.
-    #[serde(rename = "allowedCIDRs", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "allowedCIDRs",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "strict::list"
+    )]
     #[schemars(
         length(max = MAX_CIDRS),
         inner(length(min = 1, max = MAX_CIDR), regex(pattern = CIDR)),
@@ -92,15 +100,15 @@ pub struct UpstreamSpec {
     )]
     pub allowed_cidrs: Vec<String>,
     /// How the upstream's certificate is verified. Absent: by the public roots.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "Tls")]
     pub tls: Option<Tls>,
     /// What the gateway adds to each allowed request. Absent: nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "Credential")]
     pub credential: Option<Credential>,
     /// Named operations, at most 500, which rules address as `upstream.operation`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(
         length(max = MAX_OPERATIONS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -132,6 +140,7 @@ pub enum Scheme {
 #[schemars(transform = open_object)]
 pub struct Tls {
     /// Certificate authorities that are trusted instead of the public roots.
+    #[serde(deserialize_with = "strict::object")]
     pub ca_ref: CaRef,
 }
 
@@ -173,15 +182,15 @@ pub struct Credential {
     #[serde(rename = "type")]
     pub kind: CredentialType,
     /// A bearer token (RFC 6750).
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "BearerCredential")]
     pub bearer: Option<BearerCredential>,
     /// A header of the upstream's own.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "HeaderCredential")]
     pub header: Option<HeaderCredential>,
     /// A user name and a password (RFC 7617).
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "BasicCredential")]
     pub basic: Option<BasicCredential>,
 }
@@ -205,6 +214,7 @@ pub enum CredentialType {
 #[schemars(transform = open_object)]
 pub struct BearerCredential {
     /// Where the token is.
+    #[serde(deserialize_with = "strict::object")]
     pub secret_ref: SecretRef,
 }
 
@@ -218,6 +228,7 @@ pub struct HeaderCredential {
     #[schemars(length(min = 1, max = MAX_HEADER_NAME), regex(pattern = HEADER_NAME))]
     pub name: String,
     /// Where the value is.
+    #[serde(deserialize_with = "strict::object")]
     pub secret_ref: SecretRef,
 }
 
@@ -230,6 +241,7 @@ pub struct BasicCredential {
     #[schemars(length(min = 1, max = MAX_USERNAME), regex(pattern = USERNAME))]
     pub username: String,
     /// Where the password is.
+    #[serde(deserialize_with = "strict::object")]
     pub secret_ref: SecretRef,
 }
 
@@ -264,7 +276,7 @@ pub struct Operation {
     pub path: String,
     /// Arguments whose type conditions rely on, at most 64. Values of path, query and form that are not
     /// declared here are strings; values of a JSON body keep their own type.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(
         length(max = MAX_ARGUMENTS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])

@@ -187,6 +187,38 @@ fn null_is_refused_wherever_it_is() {
     }
 }
 
+/// A YAML reader may take a blank for an empty map, list or text: `matchLabels:` without its labels
+/// would select every agent.
+#[test]
+fn a_blank_in_yaml_is_refused_wherever_it_is() {
+    let mut accepted = Vec::new();
+    for sample in samples() {
+        for pointer in sample.fields().into_iter().chain(["/spec/agentSelector/matchLabels".to_owned()]) {
+            let mut value = sample.value.clone();
+            let Some(place) = value.pointer_mut(&pointer) else { continue };
+            *place = Value::Null;
+            for text in ["null", "~", ""] {
+                let yaml = serde_saphyr::to_string(&value).unwrap().replace("null", text);
+                if read_yaml(sample.kind, &yaml).is_ok() {
+                    accepted.push(format!("{} {pointer}: {text:?}", sample.kind));
+                }
+            }
+        }
+    }
+    assert!(accepted.is_empty(), "{accepted:#?}");
+}
+
+#[test]
+fn a_list_is_no_object() {
+    for sample in samples() {
+        for pointer in sample.objects() {
+            let mut value = sample.value.clone();
+            *value.pointer_mut(&pointer).unwrap() = json!([]);
+            assert!(read(sample.kind, &value).is_err(), "{} {pointer}", sample.kind);
+        }
+    }
+}
+
 #[test]
 fn a_port_is_not_cut_to_sixteen_bits() {
     let upstream = samples().into_iter().find(|sample| sample.kind == "Upstream").unwrap().value;
@@ -194,6 +226,23 @@ fn a_port_is_not_cut_to_sixteen_bits() {
         let mut value = upstream.clone();
         value["spec"]["port"] = port.clone();
         assert!(read("Upstream", &value).is_err(), "{port}");
+    }
+}
+
+fn read_yaml(kind: &str, yaml: &str) -> Result<(), String> {
+    fn one<T: serde::de::DeserializeOwned>(yaml: &str) -> Result<(), String> {
+        let strict = serde_saphyr::options! { no_schema: true };
+        serde_saphyr::from_str::<T>(yaml)
+            .map(drop)
+            .or_else(|_| serde_saphyr::from_str_with_options::<T>(yaml, strict).map(drop))
+            .map_err(|error| error.to_string())
+    }
+    match kind {
+        "AgentHalt" => one::<AgentHalt>(yaml),
+        "AgentPolicy" => one::<AgentPolicy>(yaml),
+        "TenantGateway" => one::<TenantGateway>(yaml),
+        "Upstream" => one::<Upstream>(yaml),
+        other => panic!("{other}"),
     }
 }
 

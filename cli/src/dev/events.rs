@@ -134,13 +134,13 @@ impl Printer {
             for event in events {
                 write(to_stderr, format, &event_line(format, &event));
             }
-            drop(end.send(()));
+            let _ = end.send(());
         })?;
         thread::Builder::new().name("print-records".to_owned()).spawn(move || {
             while let Some(record) = records.blocking_recv() {
                 write(to_stderr, format, &record_line(format, &record));
             }
-            drop(ended_too.send(()));
+            let _ = ended_too.send(());
         })?;
         Ok((Self { ended, threads: 2 }, Teller(teller), sender))
     }

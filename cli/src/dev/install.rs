@@ -47,8 +47,9 @@ impl Installer {
         let key = SigningKey::generate().map_err(|error| error.to_string())?;
         let table = || Arc::new(PolicyTable::new(TrustedKeys::new([key.public().clone()]), Arc::new(SystemClock)));
         let (agent, gateway) = (table(), table());
-        let ticket = Ticket { generation: 0, issued_at_ms: 0, not_after_ms: 0 };
-        let assignment = compilation.assign(&pod, ticket).map_err(|error| error.to_string())?.assignment;
+        // Only who it is for is read from this one; it is never signed.
+        let assignment =
+            compilation.assign(&pod, ticket(1, agent.now_ms())).map_err(|error| error.to_string())?.assignment;
         let identity = SpiffeId::parse(&assignment.identity).map_err(|error| error.to_string())?;
         let tenant = assignment.tenant;
         Ok(Self { key, agent, gateway, pod, identity, tenant, generation: 0, in_force: None })
@@ -116,9 +117,7 @@ impl Installer {
 
     fn ticket(&self, generation: u64) -> Ticket {
         // The tables' time never goes back, so neither does the time of issue.
-        let issued_at_ms = self.gateway.now_ms().max(self.agent.now_ms());
-        let validity = u64::try_from(VALIDITY.as_millis()).unwrap_or(u64::MAX);
-        Ticket { generation, issued_at_ms, not_after_ms: issued_at_ms.saturating_add(validity) }
+        ticket(generation, self.gateway.now_ms().max(self.agent.now_ms()))
     }
 
     fn put_in_force(&mut self, assigned: Assigned) -> Result<(), String> {
@@ -137,6 +136,11 @@ impl Installer {
     fn sign_document(&self, document: &Document) -> Vec<u8> {
         Envelope::sign(envelope::DOCUMENT, &codec::encode(document), &self.key).encode()
     }
+}
+
+fn ticket(generation: u64, issued_at_ms: u64) -> Ticket {
+    let validity = u64::try_from(VALIDITY.as_millis()).unwrap_or(u64::MAX);
+    Ticket { generation, issued_at_ms, not_after_ms: issued_at_ms.saturating_add(validity) }
 }
 
 /// Whether two assignments name the same documents for the same pod.

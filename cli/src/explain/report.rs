@@ -114,7 +114,7 @@ impl Report {
         let mut line = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 // Writing to a String does not fail.
-                drop(writeln!(text, "  {name:<10} {}", plain(&value)));
+                let _ = writeln!(text, "  {name:<10} {}", plain(&value));
             }
         };
         line("agent", Some(agent.clone()));

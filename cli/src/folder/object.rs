@@ -298,9 +298,9 @@ mod tests {
     fn fields_that_are_wrong_are_placed() {
         for (spec, line, column, reason) in [
             ("spec:\n  agentSelector: {}\n  reson: x\n", 6, 3, "reson"),
-            ("spec:\n  agentSelector: {}\n", 4, 1, "reason"),
+            ("spec:\n  agentSelector: {}\n", 5, 3, "reason"),
             ("spec:\n  agentSelector: {}\n  reason: 12\n", 6, 11, ""),
-            ("spec:\n  agentSelector: []\n  reason: x\n", 5, 18, ""),
+            ("spec:\n  agentSelector: []\n  reason: x\n", 5, 3, "expected a map"),
             ("spec:\n  agentSelector: {}\n  reason: x\n  reason: y\n", 7, 3, "duplicate"),
             ("spec: {agentSelector: {}, reason: x}\nspecc: {}\n", 5, 1, "specc"),
             ("spec:\n  <<: {reason: x}\n  agentSelector: {}\n", 5, 3, "merge"),

@@ -260,7 +260,8 @@ impl<'a> Builder<'a> {
         match event {
             Event::Scalar(text, _, _, tag) => {
                 refuse_tag(at, tag)?;
-                Ok(Some(Node::Scalar(at, text.into())))
+                // The parser says `~` where nothing stands.
+                Ok(Some(Node::Scalar(at, if span.is_empty() { "".into() } else { text.into() })))
             }
             Event::SequenceStart(_, _, tag) => {
                 refuse_tag(at, tag)?;
@@ -369,7 +370,7 @@ mod tests {
     fn mistakes_have_places() {
         for (text, line, column, reason) in [
             ("a: b\n c: d\n", 2, 3, ""),
-            ("a: [1, 2\n", 2, 1, ""),
+            ("a: [1, 2\n", 1, 4, "bracket"),
             ("a: b\u{0}\n", 1, 5, "U+0000"),
             ("a: 1\rb: 2", 1, 5, "carriage return"),
             ("a: !!binary aGk=\n", 1, 4, "tag"),
@@ -380,7 +381,7 @@ mod tests {
             assert_eq!(error.at.line, line, "{text:?}: {error:?}");
             if !reason.is_empty() {
                 assert_eq!(error.at.column, column, "{text:?}: {error:?}");
-                assert!(error.reason.to_lowercase().contains(reason), "{text:?}: {error:?}");
+                assert!(error.reason.to_lowercase().contains(&reason.to_lowercase()), "{text:?}: {error:?}");
             }
         }
     }

@@ -119,7 +119,7 @@ pub enum LaunchError {
 /// # Errors
 /// When the kernel offers Landlock and refuses the rules.
 pub fn restrict(confinement: &Confinement) -> Result<Report, LaunchError> {
-    let mut ruleset = Ruleset::new()
+    let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessNet::ConnectTcp)?
         .scope(Scope::Signal)?

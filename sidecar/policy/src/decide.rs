@@ -1,9 +1,10 @@
 //! The decision: which rules speak, and which of them is heard.
 //!
 //! Within a policy the first rule that matches decides. A rule whose condition cannot be evaluated adds
-//! its own tier, if that is Ask or Block, and evaluation goes on; so making a condition fail never
-//! loosens a verdict. Over all policies and the guardrails the strictest opinion holds, and without any
-//! opinion the answer is no. Pure: the time comes with the facts.
+//! its own tier, if that is Ask or Block, and evaluation goes on. Over all policies and the guardrails
+//! the strictest opinion holds, and without any opinion the answer is no. What a failed condition adds
+//! can only tighten: where no rule matched at all, the answer stays no, though the failed rule would
+//! have asked. So making a condition fail never loosens a verdict. Pure: the time comes with the facts.
 
 mod words;
 
@@ -77,6 +78,8 @@ pub(crate) fn ask(rule: &Rule, scope: &Scope<'_>) -> Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Said<'a> {
     pub(crate) opinion: Option<Opinion<'a>>,
+    /// Whether a rule matched, rather than failed.
+    matched: bool,
     pub(crate) failed: Option<(&'a Rule, String)>,
 }
 
@@ -92,6 +95,7 @@ impl<'a> Said<'a> {
             }
             Outcome::ConditionError(error) => Some(error),
         };
+        self.matched |= error.is_none();
         let decides = error.is_none() && group.mode.is_some();
         let opinion = Opinion { tier: rule.tier, rule, error };
         self.opinion = Opinion::stricter(self.opinion.take(), Some(opinion));
@@ -107,6 +111,8 @@ pub(crate) struct Tally<'a> {
     /// Policies in audit mode, where that counts.
     audited: Option<Opinion<'a>>,
     guardrails: Option<Opinion<'a>>,
+    /// Whether a rule of those that hold, not of audited ones, matched.
+    matched: bool,
     /// An Auto rule whose condition could not be evaluated: it may be why nothing allows.
     failed: Option<(&'a Rule, String)>,
     /// How many policies there are of each kind, whether they have an opinion or not.
@@ -147,10 +153,11 @@ impl<'a> Tally<'a> {
 
     /// Adds what a group says; groups come in order.
     pub(crate) fn add(&mut self, group: &Group, mode: Mode, said: Said<'a>) {
-        let Said { opinion, failed } = said;
+        let Said { opinion, matched, failed } = said;
         if self.failed.is_none() {
             self.failed = failed;
         }
+        self.matched |= matched && mode == Mode::Enforce;
         let side = match (group.mode, mode) {
             (None, _) => &mut self.guardrails,
             (Some(_), Mode::Enforce) => &mut self.enforced,
@@ -160,12 +167,15 @@ impl<'a> Tally<'a> {
     }
 
     pub(crate) fn verdict(self, words: &Words<'_>) -> Verdict {
-        let Self { enforced, audited, guardrails, failed, enforcing, auditing } = self;
+        let Self { enforced, audited, guardrails, matched, failed, enforcing, auditing } = self;
         let no_opinion = if enforcing + auditing == 0 { Code::NoPolicy } else { Code::NoMatch };
         if enforcing > 0 || auditing == 0 {
             let Some(opinion) = Opinion::stricter(enforced, guardrails) else {
                 return Verdict::Deny(words.no_opinion(no_opinion, failed));
             };
+            if !matched {
+                return Verdict::Deny(words.refused(&opinion));
+            }
             let shadow = audited.filter(|audited| audited.tier > Tier::Auto).map(|audited| audited.code());
             return settle(words, opinion, true, shadow);
         }

@@ -68,11 +68,11 @@ fn an_upstream_that_is_not_declared_or_not_there_is_unknown() {
     let all = vec![tenant(vec![]), stripe(), enforce("acme/p", vec![rule("r", http(&["stripe"], &[], &[]), Tier::Auto)])];
     let policy = build(all);
     assert_eq!(short(&request("GET", "/").decide(&policy)), "allow");
-    let other = fixtures::Request { upstream: "github".into(), ..request("GET", "/") };
+    let other = Request { upstream: "github".into(), ..request("GET", "/") };
     assert_eq!(short(&other.decide(&policy)), "deny UnknownUpstream");
-    let host = fixtures::Request { host: HostName::parse("evil.example").unwrap(), ..request("GET", "/") };
+    let host = Request { host: HostName::parse("evil.example").unwrap(), ..request("GET", "/") };
     assert_eq!(short(&host.decide(&policy)), "deny UnknownUpstream");
-    let port = fixtures::Request { port: 8443, ..request("GET", "/") };
+    let port = Request { port: 8443, ..request("GET", "/") };
     assert_eq!(short(&port.decide(&policy)), "deny UnknownUpstream");
 }
 
@@ -131,9 +131,21 @@ fn a_condition_that_fails_adds_its_own_tier_and_evaluation_goes_on() {
     };
     assert_eq!(verdict(Tier::Block, Tier::Auto), "deny ConditionError");
     assert_eq!(verdict(Tier::Ask, Tier::Auto), "ask ConditionError");
+    assert_eq!(verdict(Tier::Ask, Tier::Ask), "ask ConditionError");
     assert_eq!(verdict(Tier::Ask, Tier::Block), "deny TierBlock");
     assert_eq!(verdict(Tier::Auto, Tier::Auto), "allow");
     assert_eq!(verdict(Tier::Auto, Tier::Block), "deny TierBlock");
+}
+
+#[test]
+fn a_condition_that_fails_cannot_turn_a_denial_into_a_question() {
+    let verdict = |condition: &str| {
+        let rules = vec![when("ask", tools(&["t"]), condition, Tier::Ask)];
+        short(&call(&build(vec![tenant(vec![]), enforce("acme/p", rules)]), "t", "{}"))
+    };
+    assert_eq!(verdict("true"), "ask ApprovalUnavailable");
+    assert_eq!(verdict("false"), "deny NoMatch");
+    assert_eq!(verdict("args.missing == 1"), "deny ConditionError");
 }
 
 #[test]
@@ -159,7 +171,7 @@ fn data_that_is_not_there_fails_the_conditions_that_read_it_only() {
     assert_eq!(short(&post().decide(&policy)), "allow");
     assert_eq!(short(&post().body(Sent::Unread).decide(&policy)), "deny ConditionError");
     assert_eq!(short(&post().body(Sent::Unusable).decide(&policy)), "deny ConditionError");
-    let no_headers = fixtures::Request { headers: None, ..post() };
+    let no_headers = Request { headers: None, ..post() };
     assert_eq!(short(&no_headers.decide(&policy)), "ask ConditionError");
     assert!(policy.reads_headers());
     assert!(!build(shell_policy()).reads_headers());
@@ -218,6 +230,12 @@ fn a_pod_with_an_enforced_policy_is_enforced() {
     assert_eq!(verdict(Tier::Auto, Tier::Auto), "allow");
     assert_eq!(verdict(Tier::Auto, Tier::Block), "allow, audited TierBlock");
     assert_eq!(verdict(Tier::Block, Tier::Auto), "deny TierBlock");
+    let failing = vec![
+        auditing_tenant(vec![]),
+        enforce("acme/e", vec![rule("e", tools(&["t"]), Tier::Auto)]),
+        audit("acme/a", vec![when("a", tools(&["t"]), "args.missing == 1", Tier::Ask)]),
+    ];
+    assert_eq!(short(&call(&build(failing), "t", "{}")), "allow, audited ConditionError");
     let silent = vec![auditing_tenant(vec![]), enforce("acme/e", vec![]), audit("acme/a", vec![])];
     assert_eq!(short(&call(&build(silent), "t", "{}")), "deny NoMatch");
 }
@@ -287,11 +305,11 @@ fn explain_tells_what_every_rule_said() {
     assert_eq!(support.rules[2].when.as_deref(), Some("args.amount > 1000"));
     let unusable = request("POST", "/v1/refunds").json("{");
     let explanation = explain(&policy, &unusable.facts(policy.caller()));
-    let clawlock_policy::explain::Outcome::ConditionError(error) = &explanation.policies[0].rules[2].outcome else {
+    let explain::Outcome::ConditionError(error) = &explanation.policies[0].rules[2].outcome else {
         panic!("the condition fails")
     };
     assert!(error.contains("line 1 column 2"), "{error}");
-    assert_eq!(explanation.policies[0].rules[3].outcome, clawlock_policy::explain::Outcome::Matched);
+    assert_eq!(explanation.policies[0].rules[3].outcome, explain::Outcome::Matched);
     assert_eq!(explanation.policies[0].opinion, Some(Tier::Ask));
 }
 
@@ -309,7 +327,7 @@ fn operations_are_found_by_method_and_path() {
     assert_eq!(name("GET", "/v1/customers/a%2Fb"), None, "an encoded slash matches no template");
     assert_eq!(name("GET", "/v1/customers/"), None, "a variable is not empty");
     assert_eq!(name("post", "/v1/refunds"), None, "methods are case-sensitive");
-    let unknown = fixtures::Request { upstream: "x".into(), ..request("GET", "/v1/customers") };
+    let unknown = Request { upstream: "x".into(), ..request("GET", "/v1/customers") };
     assert_eq!(policy.operation(&unknown.action()), None);
 }
 

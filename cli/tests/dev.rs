@@ -1,0 +1,271 @@
+//! `clawlock dev` as a person runs it: the real binary, a real upstream, real requests.
+
+#[path = "dev/harness.rs"]
+mod harness;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::process::Stdio;
+
+use harness::{CANARY, Dev, HALT, Upstream, VARIABLE, command, policy, policy_folder};
+use serde_json::Value;
+
+fn code(body: &str) -> Value {
+    serde_json::from_str::<Value>(body).unwrap_or_else(|error| panic!("{error}: {body}"))["code"].clone()
+}
+
+#[test]
+fn an_allowed_call_gets_the_key_and_a_blocked_one_the_rule() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let dev = Dev::start(folder.path(), &[]);
+
+    assert_eq!(dev.get(&upstream, "/open/1"), (200, "hello".to_owned()));
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].to_lowercase().contains(&format!("authorization: bearer {CANARY}")), "{seen:?}");
+    assert!(!seen[0].contains("agents-own"));
+
+    let (status, body) = dev.get(&upstream, "/shut/1");
+    assert_eq!(status, 403);
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&problem["rule"], &problem["code"]), (&"shut".into(), &"TierBlock".into()));
+    assert_eq!(code(&dev.get(&upstream, "/elsewhere").1), "NoMatch");
+    assert_eq!(upstream.seen().len(), 1, "nothing blocked has left");
+
+    let shown = dev.event(|event| event["event"] == "decision" && event["outcome"]["rule"] == "shut");
+    assert_eq!((&shown["gate"], &shown["outcome"]["verdict"]), (&"agent".into(), &"deny".into()));
+    let log = fs::read_to_string(dev.path("log")).unwrap();
+    assert!(log.lines().count() >= 4 && log.contains("\"gateway\""), "{log}");
+    assert!(!log.contains(CANARY) && !dev.ready.to_string().contains(CANARY));
+}
+
+#[test]
+fn an_edit_holds_and_a_broken_one_keeps_the_last_good() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let file = folder.path().join("policy.yaml");
+    let dev = Dev::start(folder.path(), &[]);
+    assert_eq!(dev.ready["generation"], 1);
+    assert_eq!(dev.get(&upstream, "/shut/1").0, 403);
+
+    // In place, as simple editors write.
+    fs::write(&file, policy("Auto", "Auto")).unwrap();
+    assert_eq!(dev.installed(), 2);
+    assert_eq!(dev.get(&upstream, "/shut/1").0, 200);
+    assert_eq!(dev.decide("1", "exec")["decision"], "allow");
+
+    fs::write(&file, policy("Auto", "Blcok")).unwrap();
+    let told = dev.event(|event| event["event"] == "problems");
+    let problem = &told["problems"][0];
+    assert!(problem["file"].as_str().unwrap().ends_with("policy.yaml"));
+    assert_eq!((&problem["line"], &problem["column"]), (&12.into(), &11.into()), "{told}");
+    assert!(problem["message"].as_str().unwrap().contains("Blcok"), "{told}");
+    assert!(told["kept"][0].as_str().unwrap().ends_with("policy.yaml"));
+    assert_eq!(dev.get(&upstream, "/shut/1").0, 200, "the last good version stays");
+
+    // Beside and renamed, as careful editors write.
+    let beside = folder.path().join(".policy.yaml.new");
+    fs::write(&beside, policy("Ask", "Block")).unwrap();
+    fs::rename(&beside, &file).unwrap();
+    assert_eq!(dev.installed(), 3);
+    assert_eq!(dev.event(|event| event["event"] == "problems")["problems"], serde_json::json!([]));
+    assert_eq!(code(&dev.get(&upstream, "/open/1").1), "ApprovalUnavailable");
+    assert_eq!(dev.decide("2", "exec")["decision"], "deny");
+}
+
+#[test]
+fn the_links_of_a_mounted_config_map_are_followed_when_they_swap() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let root = folder.path();
+    fs::remove_file(root.join("policy.yaml")).unwrap();
+    for (version, tier) in [("..1", "Block"), ("..2", "Auto")] {
+        fs::create_dir(root.join(version)).unwrap();
+        fs::write(root.join(version).join("policy.yaml"), policy("Auto", tier)).unwrap();
+    }
+    symlink("..1", root.join("..data")).unwrap();
+    symlink("..data/policy.yaml", root.join("policy.yaml")).unwrap();
+    let dev = Dev::start(root, &[]);
+    assert_eq!(dev.decide("1", "exec")["decision"], "deny");
+    symlink("..2", root.join("..data_tmp")).unwrap();
+    fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
+    assert_eq!(dev.installed(), 2);
+    assert_eq!(dev.decide("2", "exec")["decision"], "allow");
+}
+
+#[test]
+fn a_halt_stops_and_its_deletion_resumes() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let dev = Dev::start(folder.path(), &[]);
+    assert_eq!(dev.get(&upstream, "/open/1").0, 200);
+    let halt = folder.path().join("halt.yaml");
+    fs::write(&halt, HALT).unwrap();
+    let installed = dev.event(|event| event["event"] == "installed");
+    assert_eq!(installed["halts"], serde_json::json!(["acme/inc-42"]));
+    assert_eq!(code(&dev.get(&upstream, "/open/2").1), "Halted");
+    fs::remove_file(&halt).unwrap();
+    dev.installed();
+    assert_eq!(dev.get(&upstream, "/open/3").0, 200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[test]
+fn a_credential_in_a_file_is_rotated_and_its_absence_denies() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("token");
+    fs::write(&file, "first-credential\n").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let mut plain = std::process::Command::new(env!("CARGO_BIN_EXE_clawlock"));
+    plain.args(["dev", "--output", "json", "--folder"]).arg(folder.path()).arg("--state-dir").arg(state.path());
+    plain.args(["--resolve", &format!("{}:127.0.0.1", harness::HOST)]);
+    plain.arg("--secret").arg(format!("api/token=file:{}", file.display())).stdin(Stdio::null());
+    let dev = Dev::spawn(plain);
+    assert_eq!(dev.get(&upstream, "/open/1").0, 200);
+    assert!(upstream.seen()[0].contains("first-credential"));
+
+    // The file stands outside of the watched folder: an edit of the policy makes dev look at it.
+    fs::write(&file, "second-credential\n").unwrap();
+    fs::write(folder.path().join("policy.yaml"), policy("Auto", "Auto")).unwrap();
+    dev.installed();
+    assert_eq!(dev.get(&upstream, "/open/2").0, 200);
+    assert!(upstream.seen()[1].contains("second-credential"));
+
+    fs::remove_file(&file).unwrap();
+    let notice = dev.event(|event| event["event"] == "notice");
+    assert!(notice["message"].as_str().unwrap().contains("--secret api/token=file:"), "{notice}");
+    let (_, body) = dev.get(&upstream, "/open/3");
+    assert_eq!(code(&body), "CredentialUnavailable");
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[test]
+fn a_signal_ends_it_gracefully_and_a_restart_keeps_what_agents_know() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let state = tempfile::tempdir().unwrap();
+    let mut first = Dev::spawn(command(folder.path(), state.path(), &[]));
+    let ca = fs::read(first.path("ca")).unwrap();
+
+    let second = command(folder.path(), state.path(), &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(2), "{second:?}");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another clawlock dev"), "{second:?}");
+
+    first.signal("-TERM");
+    assert_eq!(first.wait().code(), Some(0));
+    let again = Dev::spawn(command(folder.path(), state.path(), &[]));
+    for field in ["proxy", "decide", "decideSocket", "admin", "ca", "envFile"] {
+        assert_eq!(first.ready[field], again.ready[field], "{field}");
+    }
+    assert_eq!(ca, fs::read(again.path("ca")).unwrap());
+    assert_eq!(again.get(&upstream, "/open/1").0, 200);
+}
+
+#[test]
+fn a_broken_folder_does_not_start() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    fs::write(folder.path().join("policy.yaml"), policy("Auto", "Blcok")).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), state.path(), &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&event["event"], &event["problems"][0]["line"]), (&"problems".into(), &12.into()));
+}
+
+/// Runs a shell under the gates and answers its exit status and output.
+fn under_gates(more: &[&str], script: &str) -> (Option<i32>, String, Value) {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let state = tempfile::tempdir().unwrap();
+    let out = state.path().join("out");
+    let arguments = [more, &["--", "bash", "-c", script]].concat();
+    let mut command = command(folder.path(), state.path(), &arguments);
+    command.stdout(fs::File::create(&out).unwrap()).env("NODE_OPTIONS", "--trace-warnings");
+    let mut dev = Dev::spawn(command);
+    let status = dev.wait();
+    (status.code(), fs::read_to_string(out).unwrap(), dev.ready.clone())
+}
+
+#[test]
+fn a_command_has_the_variables_and_not_the_credential() {
+    let script = format!(
+        "printf '%s\\n' \"$HTTPS_PROXY\" \"$CLAWLOCK_DECIDE_URL\" \"$NODE_OPTIONS\" \"${{{VARIABLE}-absent}}\"; \
+         test -r \"$SSL_CERT_FILE\" -a -S \"$CLAWLOCK_DECIDE_SOCKET\" -a -r \"$WGETRC\" && exit 7"
+    );
+    let (status, output, ready) = under_gates(&[], &script);
+    assert_eq!(status, Some(7), "the exit status is the command's");
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            ready["proxy"].as_str().unwrap(),
+            ready["decide"].as_str().unwrap(),
+            "--trace-warnings --disable-sigusr1",
+            "absent",
+        ]
+    );
+}
+
+#[test]
+fn a_command_that_a_signal_ends_gives_128_and_the_signal() {
+    assert_eq!(under_gates(&[], "kill -TERM $$").0, Some(143));
+}
+
+#[test]
+fn a_command_connects_to_the_gates_and_to_nothing_else() {
+    let (allowed, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (allowed_port, other_port) = (port(&allowed).to_string(), port(&other).to_string());
+    let script = format!(
+        "try() {{ (exec 3<>/dev/tcp/127.0.0.1/$1) 2>/dev/null && echo open || echo shut; }}; \
+         p=${{HTTPS_PROXY##*:}}; d=${{CLAWLOCK_DECIDE_URL#http://*:}}; \
+         try $p; try ${{d%%/*}}; try {allowed_port}; try {other_port}; kill -0 $PPID 2>/dev/null && echo signal || echo none"
+    );
+    let (_, output, ready) = under_gates(&["--allow-port", &allowed_port], &script);
+    let confined = ready["confined"].as_str().unwrap();
+    println!("this kernel enforces: {confined}");
+    let open = ready["unconfined"].to_string();
+    match confined {
+        "TCP ports, signals and abstract Unix sockets" => {
+            assert_eq!(output, "open\nopen\nopen\nshut\nnone\n");
+            assert!(open.contains("ports, not addresses") && open.contains(&allowed_port));
+        }
+        "TCP ports" => assert_eq!(output, "open\nopen\nopen\nshut\nsignal\n"),
+        nothing => {
+            assert!(nothing.starts_with("nothing: "), "{nothing}");
+            assert_eq!(output, "open\nopen\nopen\nopen\nsignal\n");
+            assert!(open.contains("can open any connection"), "{open}");
+        }
+    }
+
+    let (_, output, ready) = under_gates(&["--no-landlock"], &script);
+    assert_eq!(output, "open\nopen\nopen\nopen\nsignal\n");
+    assert!(ready["unconfined"].to_string().contains("can open any connection"));
+}
+
+#[test]
+fn it_says_plainly_what_is_not_confined_and_hides_its_memory() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let dev = Dev::start(folder.path(), &[]);
+    let open = dev.ready["unconfined"].to_string();
+    for part in ["same user", "/v1/decide", "variables only"] {
+        assert!(open.contains(part), "{part}: {open}");
+    }
+    // The kernel gives the files of a process that is not dumpable to root. To root they always belong,
+    // so it is said instead.
+    let owner = fs::metadata(format!("/proc/{}/environ", dev.pid())).unwrap().uid();
+    assert_eq!(owner, 0);
+    let me = fs::metadata("/proc/self").unwrap().uid();
+    println!("run as uid {me}");
+    assert_eq!(open.contains("are root"), me == 0);
+    for name in ["env", "wgetrc"] {
+        let file = dev.path("envFile").with_file_name(name);
+        assert_eq!(fs::metadata(file).unwrap().mode() & 0o077, 0, "{name}");
+    }
+}

@@ -1,0 +1,195 @@
+//! `decide()` equals a slow, obvious implementation of DESIGN's rules, over random policies and facts.
+//!
+//! The reference reads the documents as they are and looks at every rule. It shares no code with the
+//! crate: not the patterns, not the parsing, not the conditions.
+
+#[path = "common/fixtures.rs"]
+mod fixtures;
+#[path = "common/reference.rs"]
+mod reference;
+#[path = "common/world.rs"]
+mod world;
+
+use clawlock_policy::document::{Document, RuleDoc, Tier};
+use clawlock_policy::{Policy, Verdict, decide, explain};
+use fixtures::try_build;
+use reference::{Answer, answer};
+use world::{Case, Dice, cases, random_body, random_case, random_documents, random_rule};
+
+/// Actions that are decided by each policy.
+const ACTIONS: usize = 4;
+
+fn build(documents: &[Document]) -> Policy {
+    try_build(documents.to_vec()).unwrap()
+}
+
+fn ask(policy: &Policy, case: &Case) -> Verdict {
+    decide(policy, &case.facts(policy.caller()))
+}
+
+fn allows(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Allow(_))
+}
+
+#[test]
+fn decide_equals_the_reference() {
+    for seed in 0..cases() {
+        let mut dice = Dice(seed);
+        let documents = random_documents(&mut dice);
+        let policy = build(&documents);
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            let verdict = ask(&policy, &case);
+            assert_eq!(Answer::of(&verdict), answer(&documents, &case), "seed {seed}\n{case:#?}\n{documents:#?}");
+            let explanation = explain(&policy, &case.facts(policy.caller()));
+            assert_eq!(explanation.verdict, verdict);
+            for said in &explanation.policies {
+                let expected = reference::opinion_of(&documents, &case, &said.policy);
+                assert_eq!(said.opinion, expected, "seed {seed} {}\n{case:#?}\n{documents:#?}", said.policy);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_not_needed_changes_nothing() {
+    for seed in 0..cases() / 4 {
+        let mut dice = Dice(seed ^ 0xb0d1);
+        let policy = build(&random_documents(&mut dice));
+        for _ in 0..ACTIONS {
+            let case = Case { tool: None, ..random_case(&mut dice) };
+            if policy.needs_body(&case.facts(policy.caller())) {
+                continue;
+            }
+            let other = Case { body: random_body(&mut dice), ..case.clone() };
+            assert_eq!(ask(&policy, &case), ask(&policy, &other), "seed {seed} {case:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_order_of_documents_never_matters() {
+    for seed in 0..cases() / 4 {
+        let mut dice = Dice(seed ^ 0x0bde);
+        let mut documents = random_documents(&mut dice);
+        let first = build(&documents);
+        let cut = dice.roll(documents.len());
+        documents.rotate_left(cut);
+        documents.reverse();
+        let second = build(&documents);
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            assert_eq!(ask(&first, &case), ask(&second, &case), "seed {seed} {case:#?}");
+        }
+    }
+}
+
+/// The rule lists of policies, and of the guardrails.
+fn lists(documents: &mut [Document]) -> Vec<&mut Vec<RuleDoc>> {
+    let lists = documents.iter_mut().filter_map(|document| match document {
+        Document::Policy(doc) => Some(&mut doc.rules),
+        Document::Tenant(doc) => Some(&mut doc.guardrails),
+        Document::Upstream(_) | Document::Halt(_) => None,
+    });
+    lists.collect()
+}
+
+/// How freely a verdict lets an action go: refused, asked, allowed without a credential, allowed.
+fn freedom(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Deny(_) => 0,
+        Verdict::Ask(_) => 1,
+        Verdict::Allow(permit) => 2 + u8::from(permit.credential()),
+    }
+}
+
+#[test]
+fn making_a_condition_fail_never_loosens() {
+    for seed in 0..cases() / 4 {
+        let mut dice = Dice(seed ^ 0xfa11);
+        let mut documents = random_documents(&mut dice);
+        let before = build(&documents);
+        let mut changed = false;
+        for rule in lists(&mut documents).into_iter().flatten() {
+            if rule.when.is_some() && dice.roll(2) == 0 {
+                rule.when = Some("agent.labels[\"no such label\"] == \"x\"".into());
+                changed = true;
+            }
+        }
+        if !changed {
+            continue;
+        }
+        let after = build(&documents);
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            let (one, two) = (ask(&before, &case), ask(&after, &case));
+            assert!(freedom(&two) <= freedom(&one), "seed {seed}\n{one:?}\n{two:?}\n{case:#?}\n{documents:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_guardrail_or_block_added_never_allows() {
+    for seed in 0..cases() / 4 {
+        let mut dice = Dice(seed ^ 0xb10c);
+        let mut documents = random_documents(&mut dice);
+        let before = build(&documents);
+        match dice.roll(3) {
+            0 => {
+                let rule = random_rule(&mut dice, "new", &[Tier::Block]);
+                documents.push(fixtures::enforce("acme/new", vec![rule]));
+            }
+            choice => {
+                let mut lists = lists(&mut documents);
+                // The tenant comes first: its list is that of the guardrails.
+                let list = if choice == 1 { 0 } else { dice.roll(lists.len()) };
+                let tiers = if list == 0 { &[Tier::Ask, Tier::Block][..] } else { &[Tier::Block] };
+                let place = dice.roll(lists[list].len() + 1);
+                let rule = random_rule(&mut dice, "new", tiers);
+                lists[list].insert(place, rule);
+            }
+        }
+        let after = build(&documents);
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            let (one, two) = (ask(&before, &case), ask(&after, &case));
+            assert!(allows(&one) || !allows(&two), "seed {seed}\n{one:?}\n{two:?}\n{case:#?}\n{documents:#?}");
+        }
+    }
+}
+
+/// Every kind of answer that the random world must reach for the properties to mean something.
+const KINDS: [&str; 16] = [
+    "allow",
+    "allow, audited TierBlock",
+    "allow, audited ApprovalUnavailable",
+    "allow, audited ConditionError",
+    "allow without credential, audited TierBlock",
+    "allow without credential, audited ApprovalUnavailable",
+    "allow without credential, audited ConditionError",
+    "allow without credential, audited NoMatch",
+    "ask ApprovalUnavailable",
+    "ask ConditionError",
+    "deny TierBlock",
+    "deny ConditionError",
+    "deny NoMatch",
+    "deny NoPolicy",
+    "deny Halted",
+    "deny UnknownUpstream",
+];
+
+#[test]
+fn the_random_world_reaches_every_kind_of_answer() {
+    let mut missing = std::collections::BTreeSet::from(KINDS);
+    for seed in 0..20_000 {
+        let mut dice = Dice(seed);
+        let policy = build(&random_documents(&mut dice));
+        for _ in 0..ACTIONS {
+            missing.remove(fixtures::short(&ask(&policy, &random_case(&mut dice))).as_str());
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never reached: {missing:?}");
+}
