@@ -28,7 +28,7 @@ crds: ## write crds/yaml from the API types
 
 docs: ## write the generated tables of docs/
 	@scripts/toolchain
-	CLAWLOCK_WRITE_DOCS=1 cargo test --locked -p clawlock-policy --test documentation
+	CLAWLOCK_WRITE_DOCS=1 cargo test --locked -p clawlock-proxy --test documentation
 
 deny: ## licences, sources, banned crates, who may depend on whom
 	@scripts/toolchain

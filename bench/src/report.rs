@@ -73,6 +73,8 @@ pub(crate) struct Round {
     pub(crate) cpu_us: f64,
     /// Requests per second, closed loop.
     pub(crate) max_rps: f64,
+    /// Processor time per request at the maximum: what it costs when nobody waits.
+    pub(crate) cpu_max_us: f64,
     /// Part of its core that the subject used at the maximum. Below 0.9 the other core was the limit.
     pub(crate) busy: f64,
     /// New connections per second, each with one request.
@@ -211,6 +213,7 @@ mod tests {
             p99_us: 200.0,
             cpu_us: 20.0,
             max_rps,
+            cpu_max_us: 15.0,
             busy: 1.0,
             fresh_rps: 1.0,
             fresh_p50_us: 1.0,

@@ -115,6 +115,7 @@ fn measure(party: &Party, runtime: &Runtime, local: &LocalSet, times: &Times) ->
         p99_us: open.quantile_us(0.99),
         cpu_us: micros(between - before) / (open.rate() * open.seconds),
         max_rps: closed.rate(),
+        cpu_max_us: micros(after - between) / (closed.rate() * times.closed.as_secs_f64()),
         busy: micros(after - between) / (times.closed.as_secs_f64() * 1e6),
         fresh_rps: fresh.rate(),
         fresh_p50_us: fresh.quantile_us(0.5),

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clawlock_policy::HostName;
 
-use crate::secret::SecretArg;
+use crate::secret::SecretText;
 
 /// Policy at two gates for OpenClaw agents, on this machine.
 #[derive(Debug, Parser)]
@@ -115,7 +115,7 @@ pub(crate) struct DevArgs {
     /// A credential that Upstreams refer to by secretRef: from an environment variable of clawlock, which the
     /// agent does not get, or from a file, which is read again when it changes; may be repeated
     #[arg(long = "secret", value_name = "NAME/KEY=env:VAR|file:PATH")]
-    pub(crate) secrets: Vec<SecretArg>,
+    pub(crate) secrets: Vec<SecretText>,
     /// Address of a host instead of what DNS says; it is checked like any other; may be repeated
     #[arg(long = "resolve", value_name = "HOST:ADDRESS")]
     pub(crate) resolve: Vec<Resolved>,

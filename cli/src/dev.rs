@@ -31,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::DevArgs;
 use crate::problem::Problem;
-use crate::secret::Secrets;
+use crate::secret::{SecretText, Secrets};
 use crate::{agent, folder};
 
 use command::{Agent, Plan, exit_code};
@@ -46,15 +46,20 @@ use watch::{Stopper, Watch};
 
 /// What `--help` ends with.
 pub(crate) const HELP: &str = "\
-What the gates see is decided, twice, and recorded; what goes past them is not. COMMAND gets the variables
-that send its traffic through the gates and, where the kernel has Landlock (TCP ports: Linux 6.7, signals:
-6.12), can connect to no TCP port but the gates' and those of --allow-port. Landlock knows ports, not
-addresses, and covers neither UDP nor files nor path-named Unix sockets. The agent is the same user as
-clawlock: it can read that user's files, among them the state folder and files of --secret, so prefer
+What the gates see is decided, twice, and recorded; what goes past them is not. COMMAND gets the variables that \
+send its traffic through the gates and, where the kernel has Landlock (TCP ports: Linux 6.7, signals: 6.12), can \
+connect to no TCP port but the gates' and those of --allow-port: an agent that talks to servers of its own on \
+loopback, as OpenClaw's commands do to its gateway on 18789, needs that. Under Landlock COMMAND gains no rights by \
+setuid programs.
+
+Landlock knows ports, not addresses, and covers neither UDP nor files nor path-named Unix sockets. The agent is the \
+same user as clawlock: it can read that user's files, among them the state folder and files of --secret, so prefer \
 env:VAR, and do not run clawlock as root. The interception CA enters no system trust store.
 
-A broken edit keeps the last good version and says why. A halt holds at once. SIGINT and SIGTERM end open
-requests gracefully. Diagnostics of clawlock itself: CLAWLOCK_LOG=info (tracing's filter syntax).";
+A broken edit keeps the last good version and says why. A halt holds at once. SIGINT, SIGTERM and SIGHUP end open \
+requests gracefully, a second one at once. Exit status: 0 after a signal, COMMAND's own with one (127 not found, 126 \
+not executable, 128 and the signal that ended it), 1 for problems in the folder, 2 for wrong usage. Diagnostics of \
+clawlock itself: CLAWLOCK_LOG=info (tracing's filter syntax).";
 
 /// How long tasks may take that nobody waits for any more.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -107,12 +112,16 @@ pub(crate) fn run(args: DevArgs) -> Result<ExitCode, String> {
 /// Reads and checks everything, and puts the policy in force before a gate listens. The inner error are
 /// the problems of the folder.
 fn prepare(args: &DevArgs) -> Result<Result<Box<Prepared>, Vec<Problem>>, String> {
-    let folder = std::fs::canonicalize(&args.folder)
-        .map_err(|error| format!("--folder {}: {error}; clawlock init makes one", args.folder.display()))?;
+    // Made absolute, not resolved: the folder may be a link that is pointed elsewhere later.
+    let folder = std::path::absolute(&args.folder).map_err(|error| format!("--folder: {error}"))?;
     if !folder.is_dir() {
-        return Err(format!("--folder {} is not a folder; name the folder that holds the policy", folder.display()));
+        return Err(format!(
+            "--folder {} is no folder; name the one that holds the policy, clawlock init makes one",
+            folder.display()
+        ));
     }
-    let secrets = Arc::new(Secrets::load(args.secrets.clone(), |name| std::env::var_os(name))?);
+    let arguments = args.secrets.iter().map(SecretText::parse).collect::<Result<Vec<_>, _>>()?;
+    let secrets = Arc::new(Secrets::load(arguments, |name| std::env::var_os(name))?);
     let read = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let homes = Homes { state: read("XDG_STATE_HOME"), home: read("HOME") };
     let state = State::open(args.state_dir.clone(), homes, &folder)?;
@@ -158,7 +167,7 @@ async fn serve(
     let env_file = state.write("env", &environment::shell_file(&places))?;
     let parts =
         Parts { sockets, ca, secrets: secrets.clone(), resolve: args.resolve.clone(), log: &log, shown: records };
-    let gates = Gates::start(parts, &installer).await?;
+    let mut gates = Gates::start(parts, &installer).await?;
 
     let (plan, fence) = plan(&args, &places, &secrets)?;
     let Told { problems, notices } = &told;
@@ -187,7 +196,10 @@ async fn serve(
     })));
     let reloader = Reloader { folder, pod, good, installer, secrets, teller: teller.clone(), told };
     let reloading = Reloading::start(reloader, watch, stopper)?;
-    let ended = live(plan, &mut signals, &teller).await;
+    let ended = tokio::select! {
+        ended = live(plan, &mut signals, &teller) => ended,
+        () = gates.ended() => Err("a gate has ended by itself; see the messages above".to_owned()),
+    };
     reloading.stop();
     let (code, bound) = ended?;
     tokio::select! {
@@ -203,13 +215,13 @@ async fn live(plan: Option<Plan>, signals: &mut Signals, teller: &Teller) -> Res
     let mut agent = plan.map(Agent::start).transpose()?;
     let Some(agent) = &mut agent else {
         let signal = signals.next().await;
-        teller.tell(Event::Stopping { reason: format!("{signal:?}; open requests may finish") });
+        teller.tell(Event::Stopping { reason: format!("{}; open requests may finish", name(signal)) });
         return Ok((ExitCode::SUCCESS, DRAIN_TIMEOUT));
     };
     let ended = tokio::select! {
         ended = agent.ended() => ended,
         signal = signals.next() => {
-            teller.tell(Event::Stopping { reason: format!("{signal:?}; the agent is asked to end") });
+            teller.tell(Event::Stopping { reason: format!("{}; the agent is asked to end", name(signal)) });
             agent.end(signal).await
         }
     };
@@ -274,6 +286,14 @@ fn unconfined(args: &DevArgs, fence: Option<Report>, secrets: &Secrets, env_file
         );
     }
     open
+}
+
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::INT => "SIGINT",
+        Signal::TERM => "SIGTERM",
+        _ => "SIGHUP",
+    }
 }
 
 fn address(listener: &std::net::TcpListener) -> Result<SocketAddr, String> {

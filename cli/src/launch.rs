@@ -1,11 +1,13 @@
 //! `launch-restricted`: what `dev` starts in place of an agent. It runs before anything else of this
 //! program does, with one thread, puts the process under Landlock and becomes the agent.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use clawlock_launch::Confinement;
+use clawlock_launch::{Confinement, LaunchError};
 
 use crate::args::LaunchArgs;
+use crate::output;
 
 /// Restricts and executes; returns only when that failed.
 pub(crate) fn run(args: LaunchArgs) -> Result<ExitCode, String> {
@@ -15,6 +17,18 @@ pub(crate) fn run(args: LaunchArgs) -> Result<ExitCode, String> {
     let confinement = Confinement::to_ports(ports).map_err(|error| error.to_string())?;
     match clawlock_launch::exec(&confinement, program, words.collect()) {
         Ok(never) => match never {},
-        Err(error) => Err(error.to_string()),
+        Err(error) => {
+            output::error(&error);
+            Ok(ExitCode::from(status(&error)))
+        }
+    }
+}
+
+/// The exit status of a command that did not start, as shells have it.
+fn status(error: &LaunchError) -> u8 {
+    match error {
+        LaunchError::Exec { source, program: _ } if source.kind() == ErrorKind::NotFound => 127,
+        LaunchError::Exec { .. } => 126,
+        LaunchError::TooManyPorts(_) | LaunchError::Landlock(_) | LaunchError::Thread => crate::USAGE,
     }
 }

@@ -20,6 +20,35 @@ use clawlock_proxy::credentials::{Credentials, Secret};
 use clawlock_proxy::limits::MAX_SECRET;
 use zeroize::Zeroizing;
 
+/// A `--secret` as it was typed. It is parsed after the command line, whose parser repeats what it
+/// refuses: a person who types the value itself must not find it in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretText(Zeroizing<String>);
+
+impl FromStr for SecretText {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
+}
+
+impl SecretText {
+    /// Parses it.
+    ///
+    /// # Errors
+    /// When it has another form; the error does not repeat it.
+    pub(crate) fn parse(&self) -> Result<SecretArg, String> {
+        self.0.parse()
+    }
+}
+
 /// One `--secret NAME/KEY=env:VAR|file:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretArg {
@@ -42,8 +71,7 @@ impl FromStr for SecretArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // The text is not repeated: a person who writes the value itself here must not see it in a log.
-        let wrong = "write NAME/KEY=env:VAR or NAME/KEY=file:PATH, for example stripe/token=env:STRIPE_KEY";
+        let wrong = "--secret: write NAME/KEY=env:VAR or NAME/KEY=file:PATH, for example stripe/token=env:STRIPE_KEY";
         let (key, source) = text.split_once('=').ok_or(wrong)?;
         let (name, key) = key.split_once('/').ok_or(wrong)?;
         if name.is_empty() || key.is_empty() || key.contains('/') {

@@ -1,5 +1,7 @@
 //! `clawlock dev` as a person runs it: the real binary, a real upstream, real requests.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
 #[path = "dev/harness.rs"]
 mod harness;
 
@@ -7,8 +9,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::Stdio;
+use std::time::Instant;
 
-use harness::{CANARY, Dev, HALT, Upstream, VARIABLE, command, policy, policy_folder};
+use harness::{CANARY, Dev, HALT, PATIENCE, Upstream, VARIABLE, command, policy, policy_folder};
 use serde_json::Value;
 
 fn code(body: &str) -> Value {
@@ -37,7 +40,7 @@ fn an_allowed_call_gets_the_key_and_a_blocked_one_the_rule() {
     let shown = dev.event(|event| event["event"] == "decision" && event["outcome"]["rule"] == "shut");
     assert_eq!((&shown["gate"], &shown["outcome"]["verdict"]), (&"agent".into(), &"deny".into()));
     let log = fs::read_to_string(dev.path("log")).unwrap();
-    assert!(log.lines().count() >= 4 && log.contains("\"gateway\""), "{log}");
+    assert!(log.lines().count() == 3 && log.contains("\"gate\":\"gateway\""), "one line per decision: {log}");
     assert!(!log.contains(CANARY) && !dev.ready.to_string().contains(CANARY));
 }
 
@@ -73,6 +76,29 @@ fn an_edit_holds_and_a_broken_one_keeps_the_last_good() {
     assert_eq!(dev.event(|event| event["event"] == "problems")["problems"], serde_json::json!([]));
     assert_eq!(code(&dev.get(&upstream, "/open/1").1), "ApprovalUnavailable");
     assert_eq!(dev.decide("2", "exec")["decision"], "deny");
+}
+
+#[test]
+fn every_edit_takes_effect_and_the_slowest_is_printed() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let file = folder.path().join("policy.yaml");
+    let dev = Dev::start(folder.path(), &[]);
+    let mut times = Vec::new();
+    for edit in 0..200 {
+        let (tier, decision) = if edit % 2 == 0 { ("Auto", "allow") } else { ("Block", "deny") };
+        let written = Instant::now();
+        fs::write(&file, policy("Auto", tier)).unwrap();
+        let mut asked = 0;
+        while dev.decide(&format!("{edit}-{asked}"), "exec")["decision"] != decision {
+            assert!(written.elapsed() < PATIENCE, "edit {edit} never takes effect");
+            asked += 1;
+        }
+        times.push(written.elapsed());
+    }
+    times.sort();
+    println!("edit to first decision: median {:?}, slowest of {} {:?}", times[100], times.len(), times[199]);
+    assert_eq!(times.len(), 200);
 }
 
 #[test]
@@ -214,6 +240,49 @@ fn a_command_has_the_variables_and_not_the_credential() {
 #[test]
 fn a_command_that_a_signal_ends_gives_128_and_the_signal() {
     assert_eq!(under_gates(&[], "kill -TERM $$").0, Some(143));
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let state = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), state.path(), &["--", "/no/such/agent"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(127), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/agent cannot be started"), "{output:?}");
+}
+
+#[test]
+fn class15_a_credential_that_is_typed_is_not_repeated() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let state = tempfile::tempdir().unwrap();
+    for typed in [format!("x/y={CANARY}"), CANARY.to_owned(), format!("x/y=env:{CANARY}")] {
+        let output = command(folder.path(), state.path(), &["--secret", &typed]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains(CANARY) && text.contains("NAME/KEY=env:VAR"), "{text}");
+    }
+}
+
+#[test]
+fn a_folder_behind_a_link_is_followed_when_the_link_moves() {
+    let upstream = Upstream::start();
+    let (one, two) = (policy_folder(&upstream), policy_folder(&upstream));
+    fs::write(two.path().join("policy.yaml"), policy("Auto", "Auto")).unwrap();
+    let links = tempfile::tempdir().unwrap();
+    let current = links.path().join("current");
+    symlink(one.path(), &current).unwrap();
+    let dev = Dev::start(&current, &[]);
+    assert_eq!(dev.decide("1", "exec")["decision"], "deny");
+    symlink(two.path(), links.path().join("next")).unwrap();
+    fs::rename(links.path().join("next"), &current).unwrap();
+    assert_eq!(dev.installed(), 2);
+    assert_eq!(dev.decide("2", "exec")["decision"], "allow");
+    // From now on events come from where it points.
+    fs::write(two.path().join("policy.yaml"), policy("Auto", "Block")).unwrap();
+    assert_eq!(dev.installed(), 3);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `init`, `lint` and `explain` as a person runs them.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -64,14 +66,27 @@ fn lint_names_every_problem_with_its_place() {
     assert_eq!(report["errors"].as_u64().unwrap(), u64::try_from(errors.len()).unwrap());
     let domain = errors.iter().find(|problem| problem["path"] == "spec.trustDomain").unwrap();
     assert_eq!(domain["line"].as_u64().unwrap(), line_of(&broken, "trustDomain") as u64);
-    assert_eq!(domain["column"].as_u64().unwrap(), 42);
+    assert_eq!(domain["column"].as_u64().unwrap(), 41);
     assert!(errors.iter().any(|problem| problem["path"].as_str().unwrap().starts_with("spec.rules[1]")), "{report}");
 
     let output = clawlock(dir.path(), &["lint"]);
     assert!(
-        stdout(&output).contains("clawlock.yaml:5:42: error: TenantGateway acme-gateway/acme: spec.trustDomain:"),
+        stdout(&output).contains("clawlock.yaml:5:41: error: TenantGateway acme-gateway/acme: spec.trustDomain:"),
         "{output:?}"
     );
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_those_who_ask() {
+    let dir = started();
+    let lint = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clawlock"));
+        command.arg("lint").current_dir(dir.path()).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        stdout(&command.envs(variables.iter().copied()).output().unwrap()).contains('\u{1b}')
+    };
+    assert!(!lint(&[]), "no terminal");
+    assert!(lint(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!lint(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
 }
 
 #[test]

@@ -108,7 +108,7 @@ pub enum GuardrailTier {
     }])
 )]
 pub struct PolicyConstraints {
-    /// Modes that policies may have. A policy in another mode is enforced. Default: [Enforce].
+    /// Modes that policies may have. A policy in another mode is enforced. Default: only Enforce.
     #[serde(default = "enforce_only", deserialize_with = "strict::list")]
     #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
     pub allowed_modes: Vec<Mode>,

@@ -13,7 +13,8 @@ import { until } from "./wait.mjs";
 const GATES_WITHIN_MS = 30_000;
 const CHANGE_WITHIN_MS = 5_000;
 const MODEL_COOLDOWN_MS = 150_000;
-const LIMIT_NEW_POLICY_MS = 100;
+// What the design promises everywhere, a busy machine included; what was measured is printed. Under 100 ms is usual.
+const LIMIT_NEW_POLICY_MS = 1_000;
 const LIMIT_STREAM_CLOSED_MS = 2_000;
 
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;

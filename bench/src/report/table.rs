@@ -70,8 +70,8 @@ impl Comparison {
         writeln!(out, "\n{}", self.title)?;
         writeln!(
             out,
-            "  {:40} {:>7} {:>7} {:>7} {:>9} {:>6} {:>8} {:>9} {:>6} {:>6}   {:>6} {:>6}",
-            "", "p50 µs", "p99 µs", "CPU µs", "max /s", "core", "new /s", "new p50", "idle", "1,000", "max", "p50"
+            "  {:40} {:>7} {:>7} {:>7} {:>9} {:>6} {:>7} {:>8} {:>9} {:>6} {:>6}   {:>6} {:>6}",
+            "", "p50 µs", "p99 µs", "CPU µs", "max /s", "core", "CPU µs", "new /s", "new p50", "idle", "1,000", "max", "p50"
         )?;
         let base = self.parties.get(1);
         for party in &self.parties {
@@ -86,12 +86,13 @@ impl Figures {
         let (p50, max, busy) = (self.median(|r| r.p50_us), self.median(|r| r.max_rps), self.median(|r| r.busy));
         write!(
             out,
-            "  {:40} {p50:>7.0} {:>7.0} {:>7.1} {max:>9.0} {:>4.0} %{} {:>7.0} {:>9.0} {:>6.1} {:>6.1}",
+            "  {:40} {p50:>7.0} {:>7.0} {:>7.1} {max:>9.0} {:>4.0} %{} {:>6.1} {:>8.0} {:>9.0} {:>6.1} {:>6.1}",
             self.label,
             self.median(|r| r.p99_us),
             self.median(|r| r.cpu_us),
             busy * 100.0,
             if busy < SATURATED { '*' } else { ' ' },
+            self.median(|r| r.cpu_max_us),
             self.median(|r| r.fresh_rps),
             self.median(|r| r.fresh_p50_us),
             Self::megabytes(self.idle_kib),

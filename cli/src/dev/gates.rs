@@ -45,8 +45,7 @@ pub(super) struct Parts<'a> {
 /// Both gates while they run.
 pub(super) struct Gates {
     tasks: JoinSet<()>,
-    /// Ends them.
-    pub(super) drain: Drain,
+    drain: Drain,
 }
 
 impl Gates {
@@ -84,6 +83,11 @@ impl Gates {
             tasks.spawn(expiry(table.clone()));
         }
         Ok(Self { tasks, drain })
+    }
+
+    /// Completes when a part has ended although nobody asked it to, which only a defect does.
+    pub(super) async fn ended(&mut self) {
+        drop(self.tasks.join_next().await);
     }
 
     /// Ends gracefully within a bound. Answers whether every open request could finish.

@@ -96,21 +96,41 @@ impl LastGood {
         }
     }
 
-    /// Puts the last good version in the place of each broken object. Answers whether there was one.
-    fn restore(&self, objects: &mut [Object], broken: &BTreeSet<ObjectId>, kept: &mut Vec<String>) -> bool {
-        let mut restored = false;
-        for object in objects {
-            // A halt holds also when it is broken, and a claim of two objects is settled by neither.
+    /// Puts the last good version in the place of each broken object. Answers whether anything changed.
+    fn restore(&self, objects: &mut Vec<Object>, broken: &BTreeSet<ObjectId>, kept: &mut Vec<String>) -> bool {
+        // An upstream may be broken by the certificates that it refers to.
+        let places: BTreeSet<&str> =
+            broken.iter().filter(|id| id.kind == "Upstream").map(|id| id.namespace.as_str()).collect();
+        let mut restored = BTreeSet::new();
+        let mut changed = false;
+        objects.retain_mut(|object| {
+            if matches!(object.resource, Resource::ConfigMap(_)) && places.contains(object.id.namespace.as_str()) {
+                if let Some(good) = self.objects.get(&object.id) {
+                    *object = good.clone();
+                    changed = true;
+                }
+                return true;
+            }
+            // A halt holds also when it is broken.
             if !broken.contains(&object.id) || matches!(object.resource, Resource::Halt(_)) {
-                continue;
+                return true;
             }
-            if let Some(good) = self.objects.get(&object.id) {
-                *object = good.clone();
-                kept.push(good.id.to_string());
-                restored = true;
+            let Some(good) = self.objects.get(&object.id) else {
+                // One that never was good denies. For a policy that means to stop its agents; for anything
+                // else, not to be there, so that its claims do not break what is good.
+                let denies = matches!(object.resource, Resource::Policy(_));
+                changed |= !denies;
+                return denies;
+            };
+            changed = true;
+            if !restored.insert(object.id.clone()) {
+                return false;
             }
-        }
-        restored
+            kept.push(good.id.to_string());
+            *object = good.clone();
+            true
+        });
+        changed
     }
 
     fn remember(&mut self, objects: &[Object], broken: &BTreeSet<ObjectId>) {
@@ -172,6 +192,55 @@ mod tests {
         assert_eq!(applied.kept, ["AgentPolicy acme/starter"]);
         assert_eq!(applied.compilation.problems, [], "what is in force is the good version");
         assert!(applied.problems[0].is_error());
+    }
+
+    #[test]
+    fn a_second_claim_does_not_break_the_first() {
+        let mut good = LastGood::default();
+        let root = Path::new(".");
+        good.apply(&folder(&[("a.yaml", STARTER)]), root);
+        // The same host by another upstream, and the same objects a second time.
+        let rival = STARTER.replace("metadata: {name: model,", "metadata: {name: rival,");
+        let upstream = rival.split("---").nth(1).unwrap();
+        for second in [upstream, STARTER] {
+            let applied = good.apply(&folder(&[("a.yaml", STARTER), ("b.yaml", second)]), root);
+            assert!(applied.problems.iter().any(Problem::is_error));
+            assert_eq!(applied.compilation.problems, []);
+            assert_eq!(applied.objects.len(), 3, "{:?}", applied.kept);
+        }
+    }
+
+    #[test]
+    fn broken_certificates_keep_the_last_good_ones() {
+        let mut good = LastGood::default();
+        let root = Path::new(".");
+        let with_ca = |pem: &str| {
+            let text = STARTER
+                .replace("  port: 443\n", "  port: 443\n  tls: {caRef: {kind: ConfigMap, name: ca, key: ca.crt}}\n");
+            let pem: String = pem.lines().map(|line| format!("    {line}\n")).collect();
+            let map = format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca, namespace: acme-gateway}}\ndata:\n  ca.crt: |\n{pem}"
+            );
+            format!("{text}---\n{map}")
+        };
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        assert_eq!(good.apply(&folder(&[("a.yaml", &with_ca(&pem))]), root).problems, []);
+        let applied = good.apply(&folder(&[("a.yaml", &with_ca("no certificate"))]), root);
+        assert!(applied.problems.iter().any(Problem::is_error));
+        assert_eq!(applied.compilation.problems, []);
+    }
+
+    #[test]
+    fn a_policy_that_never_was_good_denies() {
+        let mut good = LastGood::default();
+        let root = Path::new(".");
+        good.apply(&folder(&[("a.yaml", STARTER)]), root);
+        let policy = STARTER.split("---").nth(2).unwrap();
+        let second = policy.replace("name: starter", "name: second").replace("own-tools", "model-calls");
+        let applied = good.apply(&folder(&[("a.yaml", STARTER), ("b.yaml", &second)]), root);
+        assert_eq!(applied.objects.len(), 4);
+        assert!(!applied.compilation.problems.is_empty());
     }
 
     #[test]

@@ -72,7 +72,10 @@ impl Reloader {
             match woken {
                 Woken::Stop => return,
                 Woken::Changed => self.reload(),
-                Woken::Poll if now != seen => self.reload(),
+                Woken::Poll if now != seen => {
+                    watch.renew();
+                    self.reload();
+                }
                 Woken::Poll => {}
             }
             seen = now;

@@ -36,9 +36,10 @@ enum Signal {
 
 /// Waits for changes.
 pub(super) struct Watch {
+    folder: PathBuf,
     signals: Receiver<Signal>,
     // Dropped, it stops watching.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
     next_poll: Instant,
 }
 
@@ -75,7 +76,18 @@ impl Watch {
                 (None, Some(format!("the folder cannot be watched ({error}); it is looked at every {seconds} s")))
             }
         };
-        (Self { signals, _watcher: watcher, next_poll: Instant::now() + POLL }, Stopper(sender), remark)
+        let next_poll = Instant::now() + POLL;
+        (Self { folder: folder.to_owned(), signals, watcher, next_poll }, Stopper(sender), remark)
+    }
+
+    /// Watches again what the folder is now: the kernel follows what it was, also when it was moved away
+    /// or is a link that points elsewhere now.
+    pub(super) fn renew(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            // What was watched may be gone; and what cannot be watched is still polled.
+            drop(watcher.unwatch(&self.folder));
+            drop(watcher.watch(&self.folder, RecursiveMode::Recursive));
+        }
     }
 
     /// Waits for the next reason to look.
@@ -163,6 +175,23 @@ mod tests {
         stopper.stop();
         // A second event of the same write may come first.
         while watch.wait() != Woken::Stop {}
+    }
+
+    #[test]
+    fn a_link_that_points_elsewhere_is_watched_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let current = dir.path().join("current");
+        for version in ["1", "2"] {
+            std::fs::create_dir(dir.path().join(version)).unwrap();
+        }
+        std::os::unix::fs::symlink("1", &current).unwrap();
+        let (mut watch, _stopper, _) = Watch::start(&current);
+        std::fs::remove_file(&current).unwrap();
+        std::os::unix::fs::symlink("2", &current).unwrap();
+        watch.renew();
+        std::fs::write(dir.path().join("2/a.yaml"), "x").unwrap();
+        // Without the renewal only the poll would come.
+        while watch.wait() != Woken::Changed {}
     }
 
     #[test]

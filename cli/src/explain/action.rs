@@ -3,13 +3,11 @@
 use clawlock_policy::document::{CredentialDoc, Scheme};
 use clawlock_policy::{Action, Body, Code, Context, Denial, Facts, HttpAction, Policy, RequestPath, ToolAction};
 use clawlock_proxy::headers::{strip_carriers, strip_query_carriers};
+use clawlock_proxy::limits::DECIDED_BODY;
 use clawlock_proxy::request::{Target, clean_headers, parse_path};
 use http::{HeaderMap, Method, Uri, header};
 
 use crate::args::HeaderArg;
-
-/// Longest body in bytes: as much as a gate would read for a rule.
-const MAX_BODY: usize = 1024 * 1024;
 
 const USAGE: &str = "write `tool NAME [JSON]`, for example: tool exec '{\"command\":\"ls\"}', or `METHOD URL [BODY]`, \
                      for example: GET https://api.example.com/v1/models";
@@ -86,8 +84,8 @@ impl Asked {
         let authority = uri.authority().ok_or_else(|| format!("{url:?} has no host; {USAGE}"))?;
         let target = Target::parse(scheme, authority).map_err(|denial| format!("{url:?}: {}", denial.detail))?;
         let path = parse_path(&uri).map_err(|denial| format!("{url:?}: {}", denial.detail))?;
-        if body.len() > MAX_BODY {
-            return Err(format!("the body is longer than {MAX_BODY} bytes"));
+        if body.len() > DECIDED_BODY {
+            return Err(format!("the body is longer than the {DECIDED_BODY} bytes that a gate reads for a rule"));
         }
         let mut headers = HeaderMap::new();
         for HeaderArg { name, value } in named {

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_saphyr::granit_parser::{self, Event, Parser, ScanError, Span, StrInput, Tag};
+use serde_saphyr::granit_parser::{self, Event, Marker, Parser, ScanError, Span, StrInput, Tag};
 
 /// Deepest nesting. The deepest field of the API stands at about ten; the rest is room.
 pub(crate) const MAX_NESTING: usize = 64;
@@ -259,12 +259,12 @@ impl<'a> Builder<'a> {
         }
         match event {
             Event::Scalar(text, _, _, tag) => {
-                refuse_tag(at, tag)?;
+                refuse_tag(span, tag)?;
                 // The parser says `~` where nothing stands.
                 Ok(Some(Node::Scalar(at, if span.is_empty() { "".into() } else { text.into() })))
             }
             Event::SequenceStart(_, _, tag) => {
-                refuse_tag(at, tag)?;
+                refuse_tag(span, tag)?;
                 let mut items = Vec::new();
                 while let Some(item) = self.child(span)? {
                     items.push(item);
@@ -272,7 +272,7 @@ impl<'a> Builder<'a> {
                 Ok(Some(Node::List(at, items)))
             }
             Event::MappingStart(_, _, tag) => {
-                refuse_tag(at, tag)?;
+                refuse_tag(span, tag)?;
                 let mut entries = Vec::new();
                 while let Some(key) = self.child(span)? {
                     let value = self.required_node(span)?;
@@ -299,15 +299,20 @@ impl<'a> Builder<'a> {
 }
 
 /// Tags change what a value is; nothing in the API needs one.
-fn refuse_tag(at: Mark, tag: Option<Cow<'_, Tag>>) -> Result<(), Malformed> {
-    match tag {
-        None => Ok(()),
-        Some(_) => Err(Malformed { at, reason: "a YAML tag (!...); remove it".to_owned() }),
+fn refuse_tag(span: &Span, tag: Option<Cow<'_, Tag>>) -> Result<(), Malformed> {
+    if tag.is_none() {
+        return Ok(());
     }
+    let at = span.tag_start().map_or_else(|| mark(span), place);
+    Err(Malformed { at, reason: "a YAML tag (!...); remove it".to_owned() })
 }
 
 fn mark(span: &Span) -> Mark {
-    Mark { line: span.start.line(), column: span.start.col() + 1 }
+    place(span.start)
+}
+
+fn place(marker: Marker) -> Mark {
+    Mark { line: marker.line(), column: marker.col() + 1 }
 }
 
 fn scan_error(error: &ScanError) -> Malformed {

@@ -12,7 +12,7 @@ use crate::selector::Scope;
 use crate::tenants::{self, Judged, Upstreams};
 use crate::text::is_dns_label;
 use crate::upstream::ConfigMaps;
-use crate::{Resources, halt, policy, references};
+use crate::{Resources, halt, policy};
 
 /// Compiles resources. It never fails as a whole: each object that is wrong has a [`Problem`], and what
 /// depends on it denies.
@@ -112,8 +112,8 @@ impl World {
         let none = Upstreams::default();
         let tenant = self.owners.get(&namespace).and_then(|owner| self.tenants.get_mut(owner));
         let platform = tenant.as_ref().and_then(|tenant| self.upstreams.get(&tenant.platform_namespace));
-        let known = platform.unwrap_or(&none).known();
-        let policy::Checked { mut report, document, scope } = policy::check(policy, &known.valid);
+        let known = platform.unwrap_or(&none).known(tenant.as_ref().map(|tenant| tenant.name.as_str()));
+        let policy::Checked { mut report, document, scope } = policy::check(policy, &known);
         if twice {
             report.error("metadata.name", "two AgentPolicies of this namespace have this name; rename one");
         }
@@ -127,7 +127,6 @@ impl World {
             }
             return report;
         };
-        references::check(&mut report, "spec.rules", &document.rules, &tenant.name, &known);
         if document.mode == Mode::Audit && !self.audited.contains(&tenant.name) {
             report.warning(
                 "spec.mode",

@@ -5,12 +5,13 @@ use std::str::FromStr;
 use clawlock_crds::bounds::{DATE_LENGTH, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES};
 use clawlock_crds::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec};
 use clawlock_policy::SpiffeId;
-use clawlock_policy::document::{Document, Mode, TenantDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{Document, Mode, TenantDoc, Tier};
 use k8s_openapi::jiff::civil::Date;
 use k8s_openapi::jiff::tz::TimeZone;
 
 use crate::policy::convert_mode;
 use crate::problem::{Kind, Problem, Report};
+use crate::references::Known;
 use crate::rules::{self, Written};
 use crate::text::{Limits, is_dns_label, parse_set, quoted, refuse_empty, refuse_oversize};
 
@@ -19,7 +20,7 @@ use crate::text::{Limits, is_dns_label, parse_set, quoted, refuse_empty, refuse_
 /// # Errors
 /// All mistakes in it.
 pub fn check_gateway(gateway: &TenantGateway) -> Result<TenantDoc, Vec<Problem>> {
-    let Checked { report, document } = check(gateway, &[]);
+    let Checked { report, document } = check(gateway, &Known::default());
     report.finish(Some(document))
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Checked {
 }
 
 /// Checks one tenant beside its upstreams.
-pub(crate) fn check(gateway: &TenantGateway, upstreams: &[&UpstreamDoc]) -> Checked {
+pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
     let mut report = Report::about(Kind::TenantGateway, &gateway.metadata);
     let TenantGatewaySpec { namespaces, trust_domain, guardrails, policy_constraints } = &gateway.spec;
     check_namespaces(&mut report, namespaces);
@@ -46,7 +47,7 @@ pub(crate) fn check(gateway: &TenantGateway, upstreams: &[&UpstreamDoc]) -> Chec
         };
         Written { name, matches, when: when.as_deref(), tier }
     });
-    let guardrails = rules::convert(&mut report, "spec.guardrails", MAX_GUARDRAILS, written, upstreams);
+    let guardrails = rules::convert(&mut report, "spec.guardrails", MAX_GUARDRAILS, written, known);
     let (allowed_modes, audit_until_ms) = match policy_constraints {
         Some(constraints) => check_constraints(&mut report, constraints),
         None => (vec![Mode::Enforce], None),

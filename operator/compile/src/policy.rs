@@ -2,9 +2,10 @@
 
 use clawlock_crds::bounds::MAX_RULES;
 use clawlock_crds::{AgentPolicy, AgentPolicySpec, Rule};
-use clawlock_policy::document::{Document, Mode, PolicyDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{Document, Mode, PolicyDoc, Tier};
 
 use crate::problem::{Kind, Problem, Report};
+use crate::references::Known;
 use crate::rules::{self, Written};
 use crate::selector::{self, Scope};
 use crate::text::refuse_oversize;
@@ -14,7 +15,7 @@ use crate::text::refuse_oversize;
 /// # Errors
 /// All mistakes in it.
 pub fn check_policy(policy: &AgentPolicy) -> Result<PolicyDoc, Vec<Problem>> {
-    let Checked { report, document, scope: _ } = check(policy, &[]);
+    let Checked { report, document, scope: _ } = check(policy, &Known::default());
     report.finish(Some(document))
 }
 
@@ -26,7 +27,7 @@ pub(crate) struct Checked {
 }
 
 /// Checks one policy beside the upstreams of its tenant.
-pub(crate) fn check(policy: &AgentPolicy, upstreams: &[&UpstreamDoc]) -> Checked {
+pub(crate) fn check(policy: &AgentPolicy, known: &Known<'_>) -> Checked {
     let mut report = Report::about(Kind::AgentPolicy, &policy.metadata);
     let AgentPolicySpec { agent_selector, mode, rules } = &policy.spec;
     let scope = selector::check(&mut report, agent_selector);
@@ -34,7 +35,7 @@ pub(crate) fn check(policy: &AgentPolicy, upstreams: &[&UpstreamDoc]) -> Checked
         let Rule { name, matches, when, tier } = rule;
         Written { name, matches, when: when.as_deref(), tier: convert_tier(*tier) }
     });
-    let rules = rules::convert(&mut report, "spec.rules", MAX_RULES, written, upstreams);
+    let rules = rules::convert(&mut report, "spec.rules", MAX_RULES, written, known);
     let document = PolicyDoc { name: report.object().full_name(), mode: convert_mode(*mode), rules };
     refuse_oversize(&mut report, &Document::Policy(document.clone()));
     Checked { report, document, scope }

@@ -3,33 +3,33 @@
 
 use std::collections::BTreeSet;
 
-use clawlock_policy::document::{MatchDoc, RuleDoc, UpstreamDoc};
+use clawlock_policy::document::{MatchDoc, UpstreamDoc};
 use clawlock_policy::pattern::OperationPattern;
 
 use crate::problem::Report;
 use crate::text::quoted;
 
-/// What the upstreams of one platform namespace are.
+/// What is known beside an object: the upstreams of its tenant. By default nothing is.
 #[derive(Debug, Default)]
 pub(crate) struct Known<'a> {
+    /// Name of the tenant; `None`: unknown, so that nothing can be said of references.
+    pub(crate) tenant: Option<&'a str>,
     /// Those that hold, by name.
     pub(crate) valid: Vec<&'a UpstreamDoc>,
     /// Names of those that do not.
     pub(crate) invalid: BTreeSet<&'a str>,
 }
 
-/// Warns of upstreams and operations that rules name and that do not exist.
-pub(crate) fn check(report: &mut Report, path: &str, rules: &[RuleDoc], tenant: &str, known: &Known<'_>) {
-    for (index, rule) in rules.iter().enumerate() {
-        let at = format!("{path}[{index}].match");
-        match &rule.matches {
-            MatchDoc::Tools(_) => {}
-            MatchDoc::Operations(patterns) => check_operations(report, &at, patterns, tenant, known),
-            MatchDoc::Http(http) => {
-                for (index, name) in http.upstreams.iter().enumerate() {
-                    if let Some(message) = missing(name, tenant, known) {
-                        report.warning(format!("{at}.http.upstreams[{index}]"), message);
-                    }
+/// Warns of upstreams and operations that a match names and that do not exist.
+pub(crate) fn check(report: &mut Report, path: &str, matches: &MatchDoc, known: &Known<'_>) {
+    let Some(tenant) = known.tenant else { return };
+    match matches {
+        MatchDoc::Tools(_) => {}
+        MatchDoc::Operations(patterns) => check_operations(report, path, patterns, tenant, known),
+        MatchDoc::Http(http) => {
+            for (index, name) in http.upstreams.iter().enumerate() {
+                if let Some(message) = missing(name, tenant, known) {
+                    report.warning(format!("{path}.http.upstreams[{index}]"), message);
                 }
             }
         }

@@ -9,6 +9,7 @@ use clawlock_policy::document::{ArgumentDoc, HttpMatchDoc, MatchDoc, RuleDoc, Ti
 use clawlock_policy::pattern::{OperationPattern, PathPattern, ToolPattern};
 
 use crate::problem::Report;
+use crate::references::{self, Known};
 use crate::text::{Limits, is_dns_label, is_method, parse_set, quoted, refuse_empty};
 
 const PATTERNS: Limits = Limits { items: MAX_PATTERNS, length: MAX_PATTERN };
@@ -21,14 +22,14 @@ pub(crate) struct Written<'a> {
     pub(crate) tier: Tier,
 }
 
-/// Converts a list of rules, reporting every mistake in it. `upstreams` are those whose declared
-/// arguments type the conditions; without any, arguments have no known type.
+/// Converts a list of rules, reporting every mistake in it. The operations that are known give the
+/// arguments in conditions their types.
 pub(crate) fn convert<'a>(
     report: &mut Report,
     path: &str,
     max: usize,
     rules: impl ExactSizeIterator<Item = Written<'a>>,
-    upstreams: &[&UpstreamDoc],
+    known: &Known<'_>,
 ) -> Vec<RuleDoc> {
     let mut converted = Vec::new();
     if rules.len() > max {
@@ -49,9 +50,10 @@ pub(crate) fn convert<'a>(
         }
         let matched = convert_match(report, &format!("{at}.match"), matches);
         if let Some(text) = when {
-            check_condition(report, &format!("{at}.when"), text, matched.as_ref(), upstreams);
+            check_condition(report, &format!("{at}.when"), text, matched.as_ref(), &known.valid);
         }
         if let Some(matches) = matched {
+            references::check(report, &format!("{at}.match"), &matches, known);
             converted.push(RuleDoc { name: name.to_owned(), matches, when: when.map(str::to_owned), tier });
         }
     }

@@ -11,7 +11,7 @@ use clawlock_policy::pattern::HostPattern;
 
 use crate::gateway;
 use crate::problem::{ObjectRef, Problem};
-use crate::references::{self, Known};
+use crate::references::Known;
 use crate::text::quoted;
 use crate::upstream::{self, ConfigMaps};
 
@@ -25,8 +25,13 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(crate) fn known(&self) -> Known<'_> {
-        Known { valid: self.valid.values().collect(), invalid: self.invalid.iter().map(String::as_str).collect() }
+    /// What is known beside the objects of a tenant.
+    pub(crate) fn known<'a>(&'a self, tenant: Option<&'a str>) -> Known<'a> {
+        Known {
+            tenant,
+            valid: self.valid.values().collect(),
+            invalid: self.invalid.iter().map(String::as_str).collect(),
+        }
     }
 }
 
@@ -155,10 +160,9 @@ pub(crate) fn judge_gateways<'a>(
     let mut judged = Vec::new();
     for gateway in gateways {
         let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
-        let known = upstreams.get(namespace).unwrap_or(&none).known();
-        let gateway::Checked { mut report, document } = gateway::check(gateway, &known.valid);
+        let known = upstreams.get(namespace).unwrap_or(&none).known(gateway.metadata.name.as_deref());
+        let gateway::Checked { mut report, document } = gateway::check(gateway, &known);
         claims.check(gateway, &mut report);
-        references::check(&mut report, "spec.guardrails", &document.guardrails, &document.name, &known);
         let object = report.object().clone();
         let document = match report.first_error() {
             Some(problem) => Err(problem.clone()),

@@ -426,6 +426,21 @@ fn a_reference_to_what_is_not_there_warns_only() {
     assert!(told.contains("is invalid, so that nothing reaches it"), "{told}");
 }
 
+/// Guardrails are sorted in the document, and a rule without a match is none; places are those of the
+/// object all the same.
+#[test]
+fn places_are_those_of_the_object() {
+    let path = "/spec/guardrails/0/match/operations";
+    let objects = changed("TenantGateway acme", path, json!(["api.remove_*"]));
+    let told = problems_of(&objects, "TenantGateway acme", Severity::Warning).join("\n");
+    assert!(told.starts_with("spec.guardrails[0].match.operations[0]: "), "{told}");
+    let mut objects = changed("AgentPolicy support", "/spec/rules/0/match", json!({}));
+    let index = find(&objects, "AgentPolicy support");
+    set(&mut objects[index], "/spec/rules/2/match/http/upstreams", json!(["wikki"]));
+    let told = problems_of(&objects, "AgentPolicy support", Severity::Warning).join("\n");
+    assert!(told.starts_with("spec.rules[2].match.http.upstreams[0]: "), "{told}");
+}
+
 #[test]
 fn what_holds_for_nobody_warns() {
     for (id, pointer, value, part) in [

@@ -1,6 +1,8 @@
 //! What the kernel of this machine really enforces. Every test says on which side of the support it
 //! ran and asserts that side; none passes without an assertion.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU16;

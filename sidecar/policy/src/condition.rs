@@ -236,7 +236,11 @@ fn first_error(errors: &cel::ParseErrors) -> ConditionError {
         return ConditionError { reason: "not a CEL expression".into(), line: 1, column: 1 };
     };
     let reason: String = error.msg.chars().filter(|c| !c.is_control()).take(300).collect();
-    ConditionError { reason: format!("not a CEL expression: {reason}"), line: number(error.pos.0), column: number(error.pos.1) }
+    ConditionError {
+        reason: format!("not a CEL expression: {reason}"),
+        line: number(error.pos.0),
+        column: number(error.pos.1),
+    }
 }
 
 /// An evaluation's error in words that name no values: arguments can hold secrets.
@@ -315,7 +319,8 @@ fn children_mut(expression: &mut Expr) -> Vec<&mut IdedExpr> {
         Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).collect(),
         Expr::Comprehension(all) => {
             let all = &mut **all;
-            let parts = [&mut all.iter_range, &mut all.accu_init, &mut all.loop_cond, &mut all.loop_step, &mut all.result];
+            let parts =
+                [&mut all.iter_range, &mut all.accu_init, &mut all.loop_cond, &mut all.loop_step, &mut all.result];
             parts.into_iter().collect()
         }
         Expr::List(list) => list.elements.iter_mut().collect(),

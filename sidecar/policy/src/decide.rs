@@ -227,10 +227,7 @@ pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
     if !policy.halts().is_empty() {
         return false;
     }
-    let without = Facts {
-        action: Action::Http(crate::HttpAction { body: Body::Unread, ..http }),
-        ..*facts
-    };
+    let without = Facts { action: Action::Http(crate::HttpAction { body: Body::Unread, ..http }), ..*facts };
     let Some(found) = policy.find(&without.action) else { return false };
     let scope = Scope::new(&without, found.typing());
     let mut needed = false;
@@ -257,4 +254,3 @@ pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
     }
     needed
 }
-

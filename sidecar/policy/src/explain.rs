@@ -80,7 +80,8 @@ pub fn explain(policy: &Policy, facts: &Facts<'_>) -> Explanation {
     let policies = policy.groups().iter().map(|group| {
         let mut said = Said::default();
         let mut decided = false;
-        let own = policy.rules().iter().filter(|rule| policy.groups().get(rule.group).is_some_and(|g| g.name == group.name));
+        let own =
+            policy.rules().iter().filter(|rule| policy.groups().get(rule.group).is_some_and(|g| g.name == group.name));
         let rules = own.map(|rule| {
             let outcome = match (is_about(&rule.matches, facts, &found, &segments), decided) {
                 (false, _) => Outcome::Other,
@@ -113,9 +114,9 @@ pub fn explain(policy: &Policy, facts: &Facts<'_>) -> Explanation {
 fn is_about(matches: &Match, facts: &Facts<'_>, found: &Found<'_>, segments: &[Segment<'_>]) -> bool {
     match (matches, &facts.action) {
         (Match::Tools(patterns), Action::Tool(tool)) => patterns.iter().any(|pattern| pattern.matches(tool.name)),
-        (Match::Operations(patterns), Action::Http(http)) => found.operation.is_some_and(|operation| {
-            patterns.iter().any(|pattern| pattern.matches(http.upstream, &operation.short))
-        }),
+        (Match::Operations(patterns), Action::Http(http)) => found
+            .operation
+            .is_some_and(|operation| patterns.iter().any(|pattern| pattern.matches(http.upstream, &operation.short))),
         (Match::Http { upstreams, methods, paths }, Action::Http(http)) => {
             upstreams.iter().any(|upstream| upstream == http.upstream)
                 && (methods.is_empty() || methods.iter().any(|method| method == http.method))

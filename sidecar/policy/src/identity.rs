@@ -20,7 +20,12 @@ impl SpiffeId {
     ///
     /// # Errors
     /// When one of the parts is empty or has a character that the specification does not allow.
-    pub fn of_pod(trust_domain: &str, namespace: &str, service_account: &str, uid: &str) -> Result<Self, IdentityError> {
+    pub fn of_pod(
+        trust_domain: &str,
+        namespace: &str,
+        service_account: &str,
+        uid: &str,
+    ) -> Result<Self, IdentityError> {
         Self::parse(&format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}/pod/{uid}"))
     }
 

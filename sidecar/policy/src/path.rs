@@ -59,7 +59,8 @@ impl RequestPath {
                 }
                 return Err(PathError("the path has an empty segment ('//')"));
             }
-            let decoded = percent_decode_str(raw).decode_utf8().map_err(|_| PathError("the path does not decode to UTF-8"))?;
+            let decoded =
+                percent_decode_str(raw).decode_utf8().map_err(|_| PathError("the path does not decode to UTF-8"))?;
             if decoded.chars().any(|c| c.is_control() || c == '\\' || c == ';') {
                 return Err(PathError("the path has ';', '\\' or a control character"));
             }

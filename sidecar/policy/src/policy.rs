@@ -109,11 +109,9 @@ impl<'a> Found<'a> {
     /// What its operation declares.
     pub(crate) fn typing(&'a self) -> Typing<'a> {
         match self.operation {
-            Some(operation) => Typing {
-                template: Some(&operation.template),
-                segments: &self.segments,
-                declared: &operation.declared,
-            },
+            Some(operation) => {
+                Typing { template: Some(&operation.template), segments: &self.segments, declared: &operation.declared }
+            }
             None => Typing::default(),
         }
     }
@@ -149,6 +147,13 @@ impl Policy {
     #[must_use]
     pub fn not_after_ms(&self) -> u64 {
         self.not_after_ms
+    }
+
+    /// From when on audit mode does not count any more, in milliseconds since the Unix epoch; `None`:
+    /// it never does.
+    #[must_use]
+    pub fn audit_until_ms(&self) -> Option<u64> {
+        self.audit_until_ms
     }
 
     /// The upstream of a scheme, host and port.

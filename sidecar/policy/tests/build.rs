@@ -1,4 +1,5 @@
 //! Building: everything is parsed again, and nothing that does not parse is left out.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -54,7 +55,8 @@ fn the_documents_must_be_exactly_the_listed_ones() {
         Policy::build(assignment, documents).map_err(|error| error.to_string())
     };
     assert!(with(&|_| (), documents()).is_ok());
-    let missing = with(&|a| a.digests = assignment(&[tenant(vec![]), stripe(), enforce("acme/q", vec![])]).digests, documents());
+    let missing =
+        with(&|a| a.digests = assignment(&[tenant(vec![]), stripe(), enforce("acme/q", vec![])]).digests, documents());
     assert!(missing.unwrap_err().contains("does not list sha256:"));
     let fewer = Policy::build(assignment(&documents()), documents().drain(..2).collect()).unwrap_err().to_string();
     assert!(fewer.contains("is missing"), "{fewer}");
@@ -110,9 +112,14 @@ fn a_rule_that_does_not_parse_refuses_everything_and_is_named() {
     assert!(rule_refusal(rule("", tools(&["t"]), Tier::Auto)).contains("a name has 1 to 512 bytes"));
     assert!(rule_refusal(rule("a\nb", tools(&["t"]), Tier::Auto)).contains("a name has 1 to 512 bytes"));
     let names = vec![rule("r", tools(&["a"]), Tier::Auto), rule("r", tools(&["b"]), Tier::Block)];
-    assert_eq!(refusal(vec![tenant(vec![]), enforce("acme/p", names)]), "policy acme/p, rule r: another rule has the same name");
+    assert_eq!(
+        refusal(vec![tenant(vec![]), enforce("acme/p", names)]),
+        "policy acme/p, rule r: another rule has the same name"
+    );
     let many: Vec<String> = (0..1025).map(|n| format!("t{n}")).collect();
-    assert!(rule_refusal(rule("r", clawlock_policy::document::MatchDoc::Tools(many), Tier::Auto)).contains("at most 1024"));
+    assert!(
+        rule_refusal(rule("r", clawlock_policy::document::MatchDoc::Tools(many), Tier::Auto)).contains("at most 1024")
+    );
 }
 
 #[test]
@@ -134,8 +141,14 @@ fn rules_may_name_upstreams_that_are_not_there_yet() {
 
 #[test]
 fn an_upstream_that_does_not_parse_refuses_everything_and_is_named() {
-    let header = |name: &str| CredentialDoc::Header { name: name.into(), secret: SecretKey { name: "s".into(), key: "k".into() } };
-    let basic = |name: &str| CredentialDoc::Basic { username: name.into(), secret: SecretKey { name: "s".into(), key: "k".into() } };
+    let header = |name: &str| CredentialDoc::Header {
+        name: name.into(),
+        secret: SecretKey { name: "s".into(), key: "k".into() },
+    };
+    let basic = |name: &str| CredentialDoc::Basic {
+        username: name.into(),
+        secret: SecretKey { name: "s".into(), key: "k".into() },
+    };
     for (error, part) in [
         (upstream_refusal(|u| u.name = "a.b".into()), "has no '.'"),
         (upstream_refusal(|u| u.name = String::new()), "a name has 1"),
@@ -150,7 +163,12 @@ fn an_upstream_that_does_not_parse_refuses_everything_and_is_named() {
         (upstream_refusal(|u| u.credential = header("x y")), "is no header name"),
         (upstream_refusal(|u| u.credential = header("")), "is no header name"),
         (upstream_refusal(|u| u.credential = basic("a:b")), "has no ':'"),
-        (upstream_refusal(|u| u.credential = CredentialDoc::Bearer { secret: SecretKey { name: String::new(), key: "k".into() } }), "names a Secret"),
+        (
+            upstream_refusal(|u| {
+                u.credential = CredentialDoc::Bearer { secret: SecretKey { name: String::new(), key: "k".into() } }
+            }),
+            "names a Secret",
+        ),
     ] {
         assert!(error.starts_with("upstream ") && error.contains(part), "{error}");
     }
@@ -189,7 +207,11 @@ fn two_upstreams_with_one_address_are_refused_and_both_named() {
         ("*.example", "a.example"),
         ("a*.example", "*b.example"),
     ] {
-        let error = refusal(vec![tenant(vec![]), open("one", Scheme::Https, &[one], 443), open("two", Scheme::Https, &[two], 443)]);
+        let error = refusal(vec![
+            tenant(vec![]),
+            open("one", Scheme::Https, &[one], 443),
+            open("two", Scheme::Https, &[two], 443),
+        ]);
         assert!(error.starts_with("upstream two: https://") && error.contains("upstream one"), "{error}");
     }
     build(vec![
@@ -205,7 +227,8 @@ fn two_upstreams_with_one_address_are_refused_and_both_named() {
 #[test]
 fn wildcard_hosts_are_found() {
     let policy = build(vec![tenant(vec![]), open("wiki", Scheme::Https, &["*.wikipedia.org"], 443)]);
-    let find = |host: &str| policy.upstream(Scheme::Https, &HostName::parse(host).unwrap(), 443).map(|u| u.name.to_string());
+    let find =
+        |host: &str| policy.upstream(Scheme::Https, &HostName::parse(host).unwrap(), 443).map(|u| u.name.to_string());
     assert_eq!(find("en.wikipedia.org").as_deref(), Some("wiki"));
     assert_eq!(find("en.m.wikipedia.org"), None);
     assert_eq!(find("wikipedia.org"), None);
@@ -234,7 +257,10 @@ fn every_field_of_a_policy_flips_a_decision() {
     };
     assert_eq!(verdict(base()), "allow");
     assert_eq!(verdict(PolicyDoc { rules: vec![], ..base() }), "deny NoMatch");
-    assert_eq!(verdict(PolicyDoc { rules: vec![], mode: Mode::Audit, ..base() }), "allow without credential, audited NoMatch");
+    assert_eq!(
+        verdict(PolicyDoc { rules: vec![], mode: Mode::Audit, ..base() }),
+        "allow without credential, audited NoMatch"
+    );
     for rule in [
         when("r", http(&["other"], &["GET"], &["/docs/*"]), "args.q == \"1\"", Tier::Auto),
         when("r", http(&["stripe"], &["POST"], &["/docs/*"]), "args.q == \"1\"", Tier::Auto),
@@ -249,7 +275,8 @@ fn every_field_of_a_policy_flips_a_decision() {
 
 #[test]
 fn a_tenant_document_keeps_what_it_says() {
-    let doc = TenantDoc { name: "acme".into(), guardrails: vec![], audit_until_ms: Some(NOW + 1), allowed_modes: vec![] };
+    let doc =
+        TenantDoc { name: "acme".into(), guardrails: vec![], audit_until_ms: Some(NOW + 1), allowed_modes: vec![] };
     let policy = build(vec![Document::Tenant(doc), audit("acme/p", vec![])]);
     assert_eq!(short(&call(&policy, "t", "{}")), "deny NoMatch", "a mode that is not allowed is enforced");
 }

@@ -1,4 +1,5 @@
 //! Classes of attack that broke systems like this one, as far as they concern the engine.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -45,7 +46,7 @@ fn class04_host_spellings() {
         assert_eq!(host(spelling), None, "{spelling}");
     }
     assert_eq!(host(&format!("{}.com", "a".repeat(64))), None);
-    assert_eq!(host(&"a.".repeat(127).trim_end_matches('.').to_owned()).map(|h| h.len()), Some(253));
+    assert_eq!(host("a.".repeat(127).trim_end_matches('.')).map(|h| h.len()), Some(253));
     assert_eq!(host(&format!("{}a", "a.".repeat(127))), None);
 }
 
@@ -65,7 +66,8 @@ fn class04_an_upstream_is_found_by_its_exact_triple_only() {
 
 #[test]
 fn class07_literals_are_literal() {
-    let host = |pattern: &str, name: &str| HostPattern::parse(pattern).unwrap().matches(&HostName::parse(name).unwrap());
+    let host =
+        |pattern: &str, name: &str| HostPattern::parse(pattern).unwrap().matches(&HostName::parse(name).unwrap());
     assert!(host("api.stripe.com", "api.stripe.com"));
     assert!(!host("api.stripe.com", "apixstripe.com"));
     assert!(!host("api.stripe.com", "apixstripexcom.com"));
@@ -80,7 +82,8 @@ fn class07_literals_are_literal() {
     assert!(tool("(x|y)+", "(x|y)+") && !tool("(x|y)+", "x"));
     assert!(tool("a?", "a?") && !tool("a?", "ab"));
     assert!(!tool("exec", "EXEC") && !tool("exec", "exec ") && !tool("exec", "exec\0"));
-    let operation = |pattern: &str, upstream: &str, name: &str| OperationPattern::parse(pattern).unwrap().matches(upstream, name);
+    let operation =
+        |pattern: &str, upstream: &str, name: &str| OperationPattern::parse(pattern).unwrap().matches(upstream, name);
     assert!(operation("stripe.list_*", "stripe", "list_customers"));
     assert!(!operation("stripe.list_*", "stripe", "list.customers"), "a star stays in its segment");
     assert!(!operation("stripe.list_*", "stripexlist_", "a"));
@@ -104,14 +107,47 @@ fn class07_wildcards_need_an_upstream_without_a_credential() {
 #[test]
 fn class12_path_spellings_have_one_reading_or_none() {
     for path in [
-        "v1/refunds", "", "//v1", "/v1//refunds", "/v1/../admin", "/v1/..", "/./v1", "/v1/..;x/admin", "/v1;x/refunds",
-        "/v1/%2e%2e/admin", "/v1/%2E./admin", "/v1/.%2e", "/v1/a%2f..%2fadmin", "/v1/%2f", "/v1/a%2f", "/v1#x", "/v1?x",
-        "/v1\\admin", "/v1/%5cadmin", "/v1/%3badmin", "/v1/%00", "/v1/%0a", "/v1/%", "/v1/%4", "/v1/%zz", "/v1/%ff",
-        "/v1/ä", "/v1/a b", "/v1/\t", "/v1/a\n", "/v1/%c0%ae", "/v1/\"", "/v1/{id}", "*", "http://x/",
+        "v1/refunds",
+        "",
+        "//v1",
+        "/v1//refunds",
+        "/v1/../admin",
+        "/v1/..",
+        "/./v1",
+        "/v1/..;x/admin",
+        "/v1;x/refunds",
+        "/v1/%2e%2e/admin",
+        "/v1/%2E./admin",
+        "/v1/.%2e",
+        "/v1/a%2f..%2fadmin",
+        "/v1/%2f",
+        "/v1/a%2f",
+        "/v1#x",
+        "/v1?x",
+        "/v1\\admin",
+        "/v1/%5cadmin",
+        "/v1/%3badmin",
+        "/v1/%00",
+        "/v1/%0a",
+        "/v1/%",
+        "/v1/%4",
+        "/v1/%zz",
+        "/v1/%ff",
+        "/v1/ä",
+        "/v1/a b",
+        "/v1/\t",
+        "/v1/a\n",
+        "/v1/%c0%ae",
+        "/v1/\"",
+        "/v1/{id}",
+        "*",
+        "http://x/",
     ] {
         assert!(RequestPath::parse(path).is_err(), "{path:?}");
     }
-    for path in ["/", "/v1/", "/v1/a%2Fb", "/v1/%61", "/v1/a%20b", "/v1/...", "/v1/a.b", "/v1/~x", "/v1/a:b@c!$&'()*+,="] {
+    for path in
+        ["/", "/v1/", "/v1/a%2Fb", "/v1/%61", "/v1/a%20b", "/v1/...", "/v1/a.b", "/v1/~x", "/v1/a:b@c!$&'()*+,="]
+    {
         assert_eq!(RequestPath::parse(path).unwrap().as_str(), path, "what is decided on is what is forwarded");
     }
 }
@@ -187,7 +223,13 @@ fn class13_one_reading_of_json_or_none() {
         assert!(json::parse(text.as_bytes()).is_err(), "{text}");
     }
     assert!(json::parse(b"\"\xff\"").is_err());
-    for text in ["{}", " [1, 2.5e-3, -1, true, null] ", r#"{"a":{"a":{"A":1}}}"#, r#""\ud83d\ude00\n\/""#, "-9223372036854775808"] {
+    for text in [
+        "{}",
+        " [1, 2.5e-3, -1, true, null] ",
+        r#"{"a":{"a":{"A":1}}}"#,
+        r#""\ud83d\ude00\n\/""#,
+        "-9223372036854775808",
+    ] {
         let ours = json::parse(text.as_bytes()).unwrap();
         assert_eq!(ours, serde_json::from_str::<serde_json::Value>(text).unwrap(), "{text}");
     }
@@ -227,12 +269,8 @@ fn class13_an_error_has_its_place() {
 #[test]
 fn class13_wrong_case_names_cannot_hide() {
     // A receiver that ignores case (Go) would read 5000 in each of these.
-    for args in [
-        r#"{"Amount":5000}"#,
-        r#"{"AMOUNT":5000}"#,
-        r#"{"amount":1,"Amount":5000}"#,
-        r#"{"\u0041mount":5000}"#,
-    ] {
+    for args in [r#"{"Amount":5000}"#, r#"{"AMOUNT":5000}"#, r#"{"amount":1,"Amount":5000}"#, r#"{"\u0041mount":5000}"#]
+    {
         assert!(outcome("has(args.amount) && args.amount > 1000", args).is_err(), "{args}");
         assert!(outcome("\"amount\" in args", args).is_err(), "{args}");
     }

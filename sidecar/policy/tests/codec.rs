@@ -1,9 +1,12 @@
 //! The codec: what was written is read, and nothing else is.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
 
-use clawlock_policy::codec::{MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment};
+use clawlock_policy::codec::{
+    MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment,
+};
 use clawlock_policy::document::{CredentialDoc, Document, HaltDoc, Mode, SecretKey, Tier, UpstreamDoc};
 use fixtures::*;
 use serde_json::{Value, json};
@@ -16,7 +19,11 @@ fn documents() -> Vec<Document> {
         tenant(vec![when("g", tools(&["*"]), "args.x == 1", Tier::Ask)]),
         auditing_tenant(vec![]),
         stripe(),
-        Document::Upstream(UpstreamDoc { credential: header, ca_pem: Some("pem".into()), ..upstream_doc("a", "a.example") }),
+        Document::Upstream(UpstreamDoc {
+            credential: header,
+            ca_pem: Some("pem".into()),
+            ..upstream_doc("a", "a.example")
+        }),
         Document::Upstream(UpstreamDoc { credential: basic, ..upstream_doc("b", "b.example") }),
         Document::Upstream(UpstreamDoc { credential: CredentialDoc::None {}, ..upstream_doc("c", "c.example") }),
         policy("acme/p", Mode::Audit, vec![rule("r", http(&["a"], &["GET"], &["/**"]), Tier::Auto)]),

@@ -1,4 +1,5 @@
 //! Conditions: what the checker refuses, and what an evaluation answers.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -188,6 +189,48 @@ fn bounds_hold() {
 }
 
 #[test]
+fn long_and_deep_conditions_end_in_an_answer() {
+    // Each fills a condition with one construct; the parser, the checker and the evaluation recurse.
+    let shapes = [
+        ("1", "+1", " == 1"),
+        ("1", "<1", ""),
+        ("1", "==1", ""),
+        ("1", " in 1", ""),
+        ("true", "&&true", ""),
+        ("true", "||true", ""),
+        ("true", "&&true||true", ""),
+        ("args", ".x", " == 1"),
+        ("args", "[0]", " == 1"),
+        ("args.x", ".size()", " == 1"),
+        ("true", "?true:true", ""),
+        ("", "true?true:", "true"),
+        ("", "(", ""),
+        ("", ")", ""),
+        ("", "{1:", ""),
+        ("", "!", "true"),
+        ("", "- ", "1 == 1"),
+        ("", "a?", ""),
+        ("", "args.all(x,", ""),
+        ("", "\"", ""),
+        ("", "`", ""),
+        ("", "//\n", ""),
+        ("", "9", ""),
+        ("args in [", "1,", "1]"),
+    ];
+    let mut accepted = 0;
+    for (start, part, end) in shapes {
+        for count in [1, 30, 60, 120, (MAX_CONDITION - start.len() - end.len()) / part.len()] {
+            let text = format!("{start}{}{end}", part.repeat(count));
+            if Condition::parse(&text, &Target::tools()).is_ok() {
+                accepted += 1;
+                let _ = outcome(&text, r#"{"x":1}"#);
+            }
+        }
+    }
+    assert!(accepted > 20, "only {accepted} of the shapes were evaluated");
+}
+
+#[test]
 fn a_call_that_always_fails_is_refused() {
     for condition in [
         "time.now > timestamp(\"tomorrow\")",
@@ -255,7 +298,8 @@ fn values_of_every_kind_are_seen() {
     ] {
         assert_eq!(outcome(condition, args), Ok(true), "{condition}");
     }
-    for condition in ["args.missing == 1", "args.o.missing == 1", "args.l[7] == 1", "args.s", "args.s.x == 1", "args.l.x == 1"]
+    for condition in
+        ["args.missing == 1", "args.o.missing == 1", "args.l[7] == 1", "args.s", "args.s.x == 1", "args.l.x == 1"]
     {
         assert!(outcome(condition, args).is_err(), "{condition}");
     }
@@ -334,7 +378,12 @@ fn declared_arguments_are_parsed_from_every_place() {
     assert_eq!(exact("exact=false"), Some(false));
     assert_eq!(exact("exact=True"), None);
     let refund = |body: &str| {
-        http_outcome(operations(&["stripe.create_refund"]), "args.amount > 10", &request("POST", "/v1/refunds").json(body)).ok()
+        http_outcome(
+            operations(&["stripe.create_refund"]),
+            "args.amount > 10",
+            &request("POST", "/v1/refunds").json(body),
+        )
+        .ok()
     };
     assert_eq!(refund(r#"{"amount":11}"#), Some(true));
     assert_eq!(refund(r#"{"amount":11.0}"#), None);

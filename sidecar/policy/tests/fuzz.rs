@@ -1,5 +1,6 @@
 //! Fuzz targets (bolero). Run as ordinary tests they try random inputs; `cargo bolero test NAME` follows
 //! coverage. Each states a property, not only that nothing panics.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -71,7 +72,7 @@ fn path_parse_and_match() {
             let _ = pattern.matches(&segments);
         }
         if let Ok(template) = template {
-            assert_eq!(PathTemplate::parse(&template.shape().replace("{}", "x")).is_ok(), true);
+            assert!(PathTemplate::parse(&template.shape().replace("{}", "x")).is_ok());
         }
     });
 }
@@ -103,17 +104,58 @@ fn json_and_arguments() {
 
 /// Pieces from which the generator puts conditions together, so that many of them parse.
 const PIECES: [&str; 40] = [
-    "args", "args.a", "args[\"b\"]", "args.l", "request", "request.port", "request.path", "agent.labels", "time.now", "x",
-    ".x", "[0]", "(", ")", "[", "]", "{", "}", " && ", " || ", " == ", " < ", " + ", " - ", " / ", "!", " ? ", " : ", " in ",
-    ".all(x, ", ".exists(x, ", ".map(x, ", "has(", ".matches(\"a+\")", "size(", "\"text\"", "1", "1.5", ", ", "true",
+    "args",
+    "args.a",
+    "args[\"b\"]",
+    "args.l",
+    "request",
+    "request.port",
+    "request.path",
+    "agent.labels",
+    "time.now",
+    "x",
+    ".x",
+    "[0]",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    " && ",
+    " || ",
+    " == ",
+    " < ",
+    " + ",
+    " - ",
+    " / ",
+    "!",
+    " ? ",
+    " : ",
+    " in ",
+    ".all(x, ",
+    ".exists(x, ",
+    ".map(x, ",
+    "has(",
+    ".matches(\"a+\")",
+    "size(",
+    "\"text\"",
+    "1",
+    "1.5",
+    ", ",
+    "true",
 ];
 
 #[test]
 fn condition_parse_and_evaluate() {
     let args = r#"{"a":1,"b":"t","l":[1,2,{"x":3}]}"#;
     bolero::check!().with_type::<(Vec<u8>, String)>().for_each(|(choices, raw)| {
-        let text: String =
-            choices.iter().take(40).map(|choice| PIECES[usize::from(*choice) % PIECES.len()]).chain([raw.as_str()]).collect();
+        let text: String = choices
+            .iter()
+            .take(40)
+            .map(|choice| PIECES[usize::from(*choice) % PIECES.len()])
+            .chain([raw.as_str()])
+            .collect();
         for target in [Target::tools(), Target::http()] {
             let _ = Condition::parse(&text, &target);
         }

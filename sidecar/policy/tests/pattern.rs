@@ -1,4 +1,5 @@
 //! Patterns and templates: what parses, what matches, and that matching agrees with an obvious matcher.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 use clawlock_policy::pattern::{HostPattern, OperationPattern, PathPattern, PathTemplate, ToolPattern};
 use clawlock_policy::{HostName, RequestPath};
@@ -36,14 +37,30 @@ fn stars_in_paths() {
 #[test]
 fn patterns_that_could_match_nothing_are_refused() {
     for pattern in [
-        "", "a", "/a//b", "//", "/./a", "/a/..", "/a;b", "/a?b", "/a#b", "/a\\b", "/a%20b", "/a\nb", "/a/***", "/a/x**",
-        "/**/a/**/b/**/c/**/d/**", "/a*b*c*d*e*f*g*h*i*j",
+        "",
+        "a",
+        "/a//b",
+        "//",
+        "/./a",
+        "/a/..",
+        "/a;b",
+        "/a?b",
+        "/a#b",
+        "/a\\b",
+        "/a%20b",
+        "/a\nb",
+        "/a/***",
+        "/a/x**",
+        "/**/a/**/b/**/c/**/d/**",
+        "/a*b*c*d*e*f*g*h*i*j",
     ] {
         assert!(PathPattern::parse(pattern).is_err(), "{pattern}");
     }
     assert!(PathPattern::parse(&"/a".repeat(65)).is_err());
     assert!(PathPattern::parse(&format!("/{}", "a".repeat(1024))).is_err());
-    for template in ["", "v1", "/{id", "/{}", "/a{id}", "/{id}x", "/{a b}", "/{id}/{id}", "/a*", "/{id}//", "/..", "/{a}/%41"] {
+    for template in
+        ["", "v1", "/{id", "/{}", "/a{id}", "/{id}x", "/{a b}", "/{id}/{id}", "/a*", "/{id}//", "/..", "/{a}/%41"]
+    {
         assert!(PathTemplate::parse(template).is_err(), "{template}");
     }
     for pattern in ["", "a b", "a\n", "*********"] {
@@ -53,7 +70,9 @@ fn patterns_that_could_match_nothing_are_refused() {
     for pattern in ["", "stripe", "stripe.", ".x", "a..b", "a. b", "*********.a"] {
         assert!(OperationPattern::parse(pattern).is_err(), "{pattern}");
     }
-    for pattern in ["", "*", "a.*", "*.co*", "a..b", "127.0.0.1", "a b.com", "*.example.com.", "-*.com", "*********.a.com"] {
+    for pattern in
+        ["", "*", "a.*", "*.co*", "a..b", "127.0.0.1", "a b.com", "*.example.com.", "-*.com", "*********.a.com"]
+    {
         assert!(HostPattern::parse(pattern).is_err(), "{pattern}");
     }
 }
@@ -106,7 +125,8 @@ fn obvious_path(pattern: &[&str], path: &[&str]) -> bool {
         None => path.is_empty(),
         Some((&"**", rest)) => (0..=path.len()).any(|cut| obvious_path(rest, &path[cut..])),
         Some((first, rest)) => {
-            path.first().is_some_and(|segment| obvious(first.as_bytes(), segment.as_bytes())) && obvious_path(rest, &path[1..])
+            path.first().is_some_and(|segment| obvious(first.as_bytes(), segment.as_bytes()))
+                && obvious_path(rest, &path[1..])
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The reference reads the documents as they are and looks at every rule. It shares no code with the
 //! crate: not the patterns, not the parsing, not the conditions.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;

@@ -1,4 +1,5 @@
 //! Trusted time: a ticket that has ended stays dead.
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;

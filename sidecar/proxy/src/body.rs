@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -31,6 +32,8 @@ pub struct Stream {
     inner: Incoming,
     guard: Guard,
     redact: Option<RedactStream>,
+    // Whether trailers of it may pass.
+    trailers: bool,
     // Trailers that wait until the redactor's tail is out.
     last: Option<Frame<Bytes>>,
     ended: bool,
@@ -55,16 +58,27 @@ impl GateBody {
         if inner.is_end_stream() {
             return Self::empty();
         }
-        Self::Stream(Box::pin(Stream { inner, guard, redact: None, last: None, ended: false }))
+        Self::Stream(Box::pin(Stream { inner, guard, redact: None, trailers: true, last: None, ended: false }))
     }
 
-    /// Likewise, and hides a credential.
+    /// Passes on a request's body. Its trailers stay here, as RFC 9110 section 6.5.1 lets them: some
+    /// servers read them as headers, and no rule and no stripping has seen them.
+    #[must_use]
+    pub fn request(inner: Incoming, guard: Guard) -> Self {
+        let mut body = Self::stream(inner, guard);
+        if let Self::Stream(stream) = &mut body {
+            stream.trailers = false;
+        }
+        body
+    }
+
+    /// Passes on a response's body, and hides a credential.
     #[must_use]
     pub fn redacted(inner: Incoming, guard: Guard, redact: RedactStream) -> Self {
         if inner.is_end_stream() {
             return Self::empty();
         }
-        Self::Stream(Box::pin(Stream { inner, guard, redact: Some(redact), last: None, ended: false }))
+        Self::Stream(Box::pin(Stream { inner, guard, redact: Some(redact), trailers: true, last: None, ended: false }))
     }
 }
 
@@ -116,6 +130,7 @@ impl Stream {
                 Poll::Ready(frame) => frame.transpose()?,
             };
             self.guard.moved();
+            let frame = frame.filter(|frame| self.trailers || frame.is_data());
             let Some(redact) = &mut self.redact else {
                 self.ended = frame.is_none();
                 return Poll::Ready(frame.map(Ok));
@@ -129,6 +144,7 @@ impl Stream {
                 }
                 Some(Err(trailers)) => {
                     let trailers = trailers.into_trailers().ok().map(|mut fields| {
+                        fields.remove(header::SET_COOKIE);
                         redact.redact_headers(&mut fields);
                         Frame::trailers(fields)
                     });
@@ -172,7 +188,9 @@ where
 {
     let mut body = std::pin::pin!(body);
     let collect = async {
-        let mut parts: Vec<Bytes> = Vec::new();
+        let mut first = Bytes::new();
+        // Many small pieces are copied together: kept apart, each would hold on to its whole buffer.
+        let mut all = Vec::new();
         let mut size = 0;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else { continue };
@@ -180,17 +198,21 @@ where
             if size > limit + DISCARD {
                 break;
             }
-            if size <= limit {
-                parts.push(data);
+            if size > limit {
+                (first, all) = (Bytes::new(), Vec::new());
+            } else if first.is_empty() {
+                first = data;
             } else {
-                parts.clear();
+                if all.is_empty() {
+                    all.extend_from_slice(&first);
+                }
+                all.extend_from_slice(&data);
             }
         }
-        match parts.as_mut_slice() {
+        match all.is_empty() {
             _ if size > limit => Err(ReadError::TooLarge(limit)),
-            [] => Ok(Bytes::new()),
-            [only] => Ok(std::mem::take(only)),
-            many => Ok(many.concat().into()),
+            true => Ok(first),
+            false => Ok(all.into()),
         }
     };
     tokio::time::timeout(timeout, collect).await.map_err(|_| ReadError::Timeout(timeout))?

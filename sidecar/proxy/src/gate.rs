@@ -136,6 +136,11 @@ impl Decider {
             // It exists to echo headers, an injected credential among them (RFC 9110 section 9.3.8).
             return Err(denial::of(Code::MethodRefused, "TRACE is never forwarded".to_owned()));
         }
+        if parts.method.as_str().bytes().any(|b| b.is_ascii_lowercase()) {
+            // Methods are case-sensitive, but some servers read `delete` as DELETE: two readings.
+            let detail = format!("method {:?} is not in upper case", bounded(parts.method.as_str()));
+            return Err(denial::of(Code::MethodRefused, detail));
+        }
         check_authority(&parts.uri, &parts.headers, target)?;
         let path = parse_path(&parts.uri)?;
         clean_headers(&mut parts.headers)?;
@@ -260,12 +265,14 @@ impl Asked {
 
     /// Watches over the streams of this request.
     #[must_use]
-    pub fn guard(&self, decider: &Decider) -> Guard {
+    pub fn guard(&self, decider: &Decider, permit: &Permit) -> Guard {
         let recheck = HttpRecheck {
             policies: decider.policies.clone(),
             metrics: decider.metrics.clone(),
             identity: self.policy.caller().identity.clone(),
             question: self.question.clone(),
+            upstream: self.upstream.clone(),
+            credential: permit.credential(),
         };
         Guard::new(Arc::new(recheck), self.epoch.clone())
     }
@@ -276,21 +283,34 @@ struct HttpRecheck {
     metrics: Arc<Metrics>,
     identity: SpiffeId,
     question: Arc<Question>,
+    upstream: Arc<Upstream>,
+    credential: bool,
 }
 
 impl Recheck for HttpRecheck {
     fn still_allowed(&self) -> bool {
         let allowed = self.policies.active(&self.identity).is_ok_and(|(policy, now_ms)| {
             let Target { scheme, host, port } = &self.question.target;
-            // The triple must still mean the same upstream, and the rules must still allow it.
-            policy.upstream(*scheme, host, *port).map(|upstream| &upstream.name) == self.question.upstream.as_ref()
-                && matches!(decide(&policy, &self.question.facts(policy.caller(), now_ms)), Verdict::Allow(_))
+            // The triple must still lead to the same place, and the rules must still allow as much.
+            policy.upstream(*scheme, host, *port).is_some_and(|upstream| leads_there(&self.upstream, upstream))
+                && match decide(&policy, &self.question.facts(policy.caller(), now_ms)) {
+                    Verdict::Allow(permit) => permit.credential() || !self.credential,
+                    Verdict::Ask(_) | Verdict::Deny(_) => false,
+                }
         });
         if !allowed {
             self.metrics.revoked.inc();
         }
         allowed
     }
+}
+
+/// Whether a stream to an upstream as it was could be opened to it as it is, with the same credential.
+fn leads_there(was: &Upstream, is: &Upstream) -> bool {
+    was.name == is.name
+        && was.credential == is.credential
+        && was.ca_pem == is.ca_pem
+        && was.allowed_cidrs.iter().all(|network| is.allowed_cidrs.contains(network))
 }
 
 fn declares(upstream: &Upstream, argument: &str) -> bool {

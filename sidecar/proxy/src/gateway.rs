@@ -19,7 +19,7 @@ use crate::guard::Guard;
 use crate::limits::REQUEST_ID;
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
-use crate::request::{Target, clean_headers};
+use crate::request::{Target, clean_headers, named};
 use crate::upstream::{Exchange, Injector, Upstreams};
 use crate::{denial, hop, problem, tunnel, websocket};
 
@@ -75,7 +75,7 @@ impl Gateway {
                 upstream: None,
                 operation: None,
                 method: clawlock_audit::record::bounded(method.as_str()),
-                target: clawlock_audit::record::bounded(&uri.to_string()),
+                target: named(&uri),
                 path: String::new(),
             };
             Box::new(Refused { denial, action })
@@ -96,7 +96,7 @@ impl Gateway {
             Ok(receipt) => receipt,
             Err(denial) => return Err(Box::new(Refused { denial, action })),
         };
-        let guard = asked.guard(&self.decider);
+        let guard = asked.guard(&self.decider, &permit);
         let exchange = if upgrade.is_some() { Exchange::WebSocket } else { Exchange::Http };
         let work = async {
             let way =
@@ -151,7 +151,7 @@ fn outgoing(asked: Asked, guard: &Guard, exchange: Exchange) -> Result<Request<G
             GateBody::empty()
         }
         (Exchange::Http, Held::Whole(bytes)) => GateBody::full(bytes),
-        (Exchange::Http, Held::Streaming(incoming)) => GateBody::stream(incoming, guard.clone()),
+        (Exchange::Http, Held::Streaming(incoming)) => GateBody::request(incoming, guard.clone()),
     };
     // The body frames itself; a length that the client stated is checked by the one who reads it.
     let mut request = Request::builder()
@@ -212,6 +212,16 @@ fn switch(
     }
     let server = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
+    let protocol = parts.headers.get(header::UPGRADE).map_or(&b""[..], |protocol| protocol.as_bytes());
+    if !protocol.eq_ignore_ascii_case(websocket::WEBSOCKET.as_bytes()) {
+        let detail = "the upstream switched to another protocol than WebSocket".to_owned();
+        return Err(denial::of(Code::UpstreamResponse, detail));
+    }
+    if injector.is_some() && parts.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        // Compressed messages hide an echo, like a coded body; none was offered.
+        let detail = "the upstream used a WebSocket extension although none was offered".to_owned();
+        return Err(denial::of(Code::UpstreamResponse, detail));
+    }
     clean_response(&mut parts.headers, injector.as_deref())?;
     let redact = injector.map(|injector| injector.stream());
     tokio::spawn(async move {

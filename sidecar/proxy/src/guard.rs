@@ -82,8 +82,9 @@ impl Guard {
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Cut> {
         tokio::select! {
             biased;
-            output = future => Ok(output),
+            // Polled first: what was decided before a change must not take one more step after it.
             () = revoked(self.recheck.clone(), self.epoch.clone()) => Err(Cut::Revoked),
+            output = future => Ok(output),
         }
     }
 }

@@ -44,6 +44,14 @@ pub enum InstallError {
         /// The generation in force.
         installed: u64,
     },
+    /// It has the generation of the one in force, and says something else.
+    #[error("generation {generation} of {identity} is in force with another content")]
+    Differs {
+        /// Whom it is for.
+        identity: SpiffeId,
+        /// The generation of both.
+        generation: u64,
+    },
     /// Its validity has already ended.
     #[error("generation {offered} of {identity} ended {ago_ms} ms ago")]
     Expired {
@@ -61,15 +69,23 @@ pub enum InstallError {
 
 type Table = HashMap<SpiffeId, Arc<Policy>>;
 
+/// The latest assignment of an identity.
+struct Seen {
+    generation: u64,
+    /// Digest of what it says beside its times.
+    content: String,
+    not_after_ms: u64,
+}
+
 /// The assignments in force.
 pub struct PolicyTable {
     keys: TrustedKeys,
     clock: Arc<dyn Clock>,
     time: TrustedTime,
     table: ArcSwap<Table>,
-    // Serialises writers, and remembers the highest generation of every identity ever seen, so that
-    // a removed assignment does not come back as an older one.
-    seen: Mutex<HashMap<SpiffeId, u64>>,
+    // Serialises writers, and remembers the latest assignment of every identity, so that a removed one
+    // does not come back as an older one.
+    seen: Mutex<HashMap<SpiffeId, Seen>>,
     epoch: watch::Sender<u64>,
 }
 
@@ -97,17 +113,29 @@ impl PolicyTable {
         let documents = documents.iter().map(|bytes| self.open(bytes)).collect::<Result<Vec<_>, _>>()?;
         let (generation, issued_at_ms, not_after_ms) =
             (assignment.generation, assignment.issued_at_ms, assignment.not_after_ms);
+        let timeless = Assignment { issued_at_ms: 0, not_after_ms: 0, ..assignment.clone() };
+        let content = codec::digest(&codec::encode_assignment(&timeless));
         let policy = Arc::new(Policy::build(assignment, documents)?);
         let identity = policy.caller().identity.clone();
 
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&installed) = seen.get(&identity)
-            && generation < installed
-        {
-            return Err(InstallError::Older { identity, offered: generation, installed });
+        if let Some(Seen { generation: installed, content: known, .. }) = seen.get(&identity) {
+            let installed = *installed;
+            if generation < installed {
+                return Err(InstallError::Older { identity, offered: generation, installed });
+            }
+            // A generation names one content: answers are kept and acknowledged by it.
+            if generation == installed && content != *known {
+                return Err(InstallError::Differs { identity, generation });
+            }
         }
         if seen.len() >= ASSIGNMENTS && !seen.contains_key(&identity) {
-            return Err(InstallError::Full);
+            // Assignments that have ended are refused as such, whatever their generation.
+            let (table, now_ms) = (self.table.load(), self.now_ms());
+            seen.retain(|identity, last| table.contains_key(identity) || now_ms < last.not_after_ms);
+            if seen.len() >= ASSIGNMENTS {
+                return Err(InstallError::Full);
+            }
         }
         let reading = self.clock.read();
         self.time.install(issued_at_ms, reading);
@@ -115,7 +143,7 @@ impl PolicyTable {
         if now_ms >= not_after_ms {
             return Err(InstallError::Expired { identity, offered: generation, ago_ms: now_ms - not_after_ms });
         }
-        seen.insert(identity.clone(), generation);
+        seen.insert(identity.clone(), Seen { generation, content, not_after_ms });
         self.change(|table| {
             table.insert(identity, policy);
         });
@@ -186,19 +214,20 @@ impl PolicyTable {
         self.epoch.subscribe()
     }
 
-    /// Moves the epoch whenever an assignment has ended, so that open streams end with it. Runs
-    /// until it is dropped.
+    /// Moves the epoch whenever an assignment, or the time in which audit mode counts, has ended, so
+    /// that open streams end with it. Runs until it is dropped.
     pub async fn watch_expiry(&self) {
         let mut ended = Vec::new();
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;
             let now_ms = self.now_ms();
-            let now_ended: Vec<SpiffeId> = self
+            let ends = |policy: &Policy| [Some(policy.not_after_ms()), policy.audit_until_ms()];
+            let now_ended: Vec<(SpiffeId, [bool; 2])> = self
                 .table
                 .load()
                 .iter()
-                .filter(|(_, policy)| now_ms >= policy.not_after_ms())
-                .map(|(identity, _)| identity.clone())
+                .map(|(identity, policy)| (identity.clone(), ends(policy).map(|end| end.is_some_and(|end| now_ms >= end))))
+                .filter(|(_, ended)| ended.contains(&true))
                 .collect();
             if now_ended != ended {
                 ended = now_ended;

@@ -67,6 +67,14 @@ impl Target {
     }
 }
 
+/// The host and port that a URI names, for the record of a request that was refused for them. Userinfo
+/// is a credential, and stays out.
+#[must_use]
+pub fn named(uri: &Uri) -> String {
+    let authority = uri.authority().map_or("", Authority::as_str);
+    bounded(authority.rsplit_once('@').map_or(authority, |(_, place)| place))
+}
+
 /// The default port of a scheme.
 #[must_use]
 pub const fn default_port(scheme: Scheme) -> u16 {

@@ -5,6 +5,7 @@
 //! sidecar's leaf from serving as a gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clawlock_policy::SpiffeId;
 use rustls::crypto::aws_lc_rs;
@@ -101,6 +102,16 @@ pub fn peer_identity(chain: Option<&[CertificateDer<'_>]>) -> Result<SpiffeId, T
         return Err(TlsError::Identity("must have exactly one subjectAltName, a URI"));
     };
     SpiffeId::parse(uri).map_err(|_| TlsError::Identity("does not name a pod by a SPIFFE ID"))
+}
+
+/// How long a verified client certificate still proves its identity; zero when it does no more.
+#[must_use]
+pub fn peer_lifetime(chain: Option<&[CertificateDer<'_>]>) -> Duration {
+    let left = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        certificate.validity().time_to_expiration()?.try_into().ok()
+    };
+    chain.and_then(<[_]>::first).and_then(left).unwrap_or_default()
 }
 
 #[cfg(test)]

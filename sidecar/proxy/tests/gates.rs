@@ -4,6 +4,8 @@
 
 #[path = "gates/admin.rs"]
 mod admin;
+#[path = "gates/attack.rs"]
+mod attack;
 #[path = "gates/audit.rs"]
 mod audit;
 #[path = "gates/client.rs"]

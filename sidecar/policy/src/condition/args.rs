@@ -18,8 +18,8 @@ use crate::document::ArgumentType;
 use crate::json::{self, shown};
 use crate::{Action, Body, HttpAction};
 
-/// Most names in a query or form. More is no call of an operation, and each is compared with others.
-const MAX_FIELDS: usize = 1024;
+/// Most names in a query or form. More is no call of an operation, and names are compared with others.
+const MAX_FIELDS: usize = 256;
 
 /// The integers that a double holds exactly end here.
 const EXACT_DOUBLE: i64 = 1 << 53;
@@ -166,8 +166,12 @@ impl Builder {
         self.size.values += 1;
         let value: Box<dyn Val> = match typing.kind(name) {
             None | Some(ArgumentType::String) => text_value(text.to_owned(), &mut self.size),
-            Some(ArgumentType::Integer) => Box::new(CelInt::from(integer(text).ok_or_else(|| wrong(name, "an integer"))?)),
-            Some(ArgumentType::Number) => Box::new(CelDouble::from(double(text).ok_or_else(|| wrong(name, "a number"))?)),
+            Some(ArgumentType::Integer) => {
+                Box::new(CelInt::from(integer(text).ok_or_else(|| wrong(name, "an integer"))?))
+            }
+            Some(ArgumentType::Number) => {
+                Box::new(CelDouble::from(double(text).ok_or_else(|| wrong(name, "a number"))?))
+            }
             Some(ArgumentType::Boolean) => match text {
                 "true" => Box::new(CelBool::from(true)),
                 "false" => Box::new(CelBool::from(false)),
@@ -183,7 +187,9 @@ impl Builder {
         for (name, value) in members {
             let value = match typing.kind(&name) {
                 Some(kind) => self.declared(&name, value, kind)?,
-                None => from_json(value, &mut self.size).map_err(|reason| format!("argument {}: {reason}", shown(&name)))?,
+                None => {
+                    from_json(value, &mut self.size).map_err(|reason| format!("argument {}: {reason}", shown(&name)))?
+                }
             };
             self.members.push((CelString::from(name), value));
         }
@@ -229,7 +235,8 @@ fn wrong(name: &str, what: &str) -> String {
 /// A decimal integer in its one spelling: no plus sign, no leading zeros.
 fn integer(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) && text != "-0";
+    let plain =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) && text != "-0";
     if plain { text.parse().ok() } else { None }
 }
 

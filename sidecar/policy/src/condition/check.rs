@@ -16,6 +16,7 @@ use super::types::Type;
 use super::{ConditionError, MAX_NESTING, MAX_NODES, MAX_STEPS, Reads, Target};
 
 mod calls;
+mod operators;
 
 /// What the checker found out.
 pub(super) struct Checked {
@@ -94,8 +95,9 @@ impl<'a> Checker<'a> {
                 let mut cost = Cost::default();
                 for element in &list.elements {
                     let (kind, more) = self.value(element)?;
+                    // The list gets a copy, and a copy of a list is as long as the list.
+                    cost = cost.plus(more).plus(kind.copying());
                     item = Some(item.map_or(kind.clone(), |known| known.join(kind)));
-                    cost = cost.plus(more);
                 }
                 (Type::List(Box::new(item.unwrap_or(Type::Dyn))), cost)
             }
@@ -105,7 +107,7 @@ impl<'a> Checker<'a> {
             Expr::Unspecified => return self.refuse(expression, "not a CEL expression"),
         };
         self.depth -= 1;
-        Ok((kind, cost.plus(Cost::ONE)))
+        Ok((kind, cost.plus(Cost::STEP)))
     }
 
     fn ident(&mut self, at: &IdedExpr, name: &str) -> Result<Type, ConditionError> {
@@ -131,17 +133,18 @@ impl<'a> Checker<'a> {
         {
             if name == "args" {
                 self.ident(operand, name)?;
-                return Ok((self.argument(field, *test), Cost::ONE));
+                return Ok((self.argument(field, *test), Cost::STEP));
             }
             if FACTS.contains(&name.as_str()) {
                 let kind = self.fact(at, name, field)?;
                 if *test {
                     return self.refuse(at, format!("{name}.{field} is always there"));
                 }
-                return Ok((kind, Cost::ONE));
+                return Ok((kind, Cost::STEP));
             }
         }
         let (kind, cost) = self.any(operand)?;
+        let cost = if kind == Type::Table { cost.plus(LOOKUP) } else { cost };
         let found = match kind {
             Type::Map(value) => *value,
             Type::Table => Type::String,
@@ -210,14 +213,15 @@ impl<'a> Checker<'a> {
                 return self.refuse(&entry.key, format!("a {key} cannot be the key of a map"));
             }
             let (kind, second) = self.value(&entry.value)?;
+            cost = cost.plus(first).plus(second).plus(kind.copying());
             found = Some(found.map_or(kind.clone(), |known| known.join(kind)));
-            cost = cost.plus(first).plus(second);
         }
         Ok((Type::Map(Box::new(found.unwrap_or(Type::Dyn))), cost))
     }
 
     fn comprehension(&mut self, at: &IdedExpr, all: &ComprehensionExpr) -> Typed {
-        let ComprehensionExpr { iter_range, iter_var, iter_var2, accu_var, accu_init, loop_cond, loop_step, result } = all;
+        let ComprehensionExpr { iter_range, iter_var, iter_var2, accu_var, accu_init, loop_cond, loop_step, result } =
+            all;
         let (range, range_cost) = self.any(iter_range)?;
         let item = match range {
             Type::List(item) => *item,
@@ -240,7 +244,8 @@ impl<'a> Checker<'a> {
         if !condition.is(&Type::Bool) || !step.meets(&init) {
             return self.refuse(at, "the macro's expression is of the wrong type");
         }
-        let body = condition_cost.plus(step_cost).plus(Cost::ONE);
+        // Every round copies an item, which may be a text.
+        let body = condition_cost.plus(step_cost).plus(Cost::STEP).plus(Cost::SCAN);
         let loops = match &iter_range.expr {
             Expr::List(list) => Some(body.times(u64::try_from(list.elements.len()).unwrap_or(u64::MAX))),
             _ => body.per_value(),
@@ -275,9 +280,23 @@ impl<'a> Checker<'a> {
             return self.contains(at, item, container).map(Some);
         }
         let operators = [
-            op::CONDITIONAL, op::LOGICAL_AND, op::LOGICAL_OR, op::LOGICAL_NOT, op::NOT_STRICTLY_FALSE, op::NEGATE,
-            op::EQUALS, op::NOT_EQUALS, op::LESS, op::LESS_EQUALS, op::GREATER, op::GREATER_EQUALS, op::ADD,
-            op::SUBSTRACT, op::MULTIPLY, op::DIVIDE, op::MODULO,
+            op::CONDITIONAL,
+            op::LOGICAL_AND,
+            op::LOGICAL_OR,
+            op::LOGICAL_NOT,
+            op::NOT_STRICTLY_FALSE,
+            op::NEGATE,
+            op::EQUALS,
+            op::NOT_EQUALS,
+            op::LESS,
+            op::LESS_EQUALS,
+            op::GREATER,
+            op::GREATER_EQUALS,
+            op::ADD,
+            op::SUBSTRACT,
+            op::MULTIPLY,
+            op::DIVIDE,
+            op::MODULO,
         ];
         if !operators.contains(&name) {
             return Ok(None);
@@ -289,8 +308,8 @@ impl<'a> Checker<'a> {
             kinds.push(kind);
             cost = cost.plus(more);
         }
-        match operator_type(name, &kinds) {
-            Some(kind) => Ok(Some((kind, cost))),
+        match operators::operator_type(name, &kinds) {
+            Some(kind) => Ok(Some((kind, cost.plus(operators::operator_cost(name, &kinds))))),
             None => {
                 let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
                 let sign = name.trim_matches(['_', '@']).replace('_', " ");
@@ -322,7 +341,7 @@ impl<'a> Checker<'a> {
         if !fits {
             return self.refuse(at, "this cannot be indexed that way");
         }
-        Ok((found, first.plus(second)))
+        Ok((found, first.plus(second).plus(LOOKUP)))
     }
 
     fn contains(&mut self, at: &IdedExpr, item: &IdedExpr, container: &IdedExpr) -> Typed {
@@ -338,9 +357,17 @@ impl<'a> Checker<'a> {
             let hint = if holder == Type::String { "; write text.contains(part)" } else { "" };
             return self.refuse(at, format!("a {kind} cannot be in a {holder}{hint}"));
         }
-        Ok((Type::Bool, first.plus(second)))
+        let search = match &container.expr {
+            Expr::List(list) => Cost::SCAN.times(u64::try_from(list.elements.len()).unwrap_or(u64::MAX)),
+            _ if holder == Type::Table => LOOKUP,
+            _ => Cost::WALK,
+        };
+        Ok((Type::Bool, first.plus(second).plus(search)))
     }
 }
+
+/// The steps of a lookup in a table: a name that is absent is compared with all that are there.
+const LOOKUP: Cost = Cost::of_steps(32);
 
 const REQUEST: [&str; 6] =
     ["request.method", "request.host", "request.port", "request.path", "request.query", "request.headers"];
@@ -355,42 +382,5 @@ fn literal_type(literal: &LiteralValue) -> Type {
         LiteralValue::Null => Type::Null,
         LiteralValue::String(_) => Type::String,
         LiteralValue::UInt(_) => Type::Uint,
-    }
-}
-
-/// The type of an operator's result; `None` when it does not apply to its operands.
-fn operator_type(name: &str, kinds: &[Type]) -> Option<Type> {
-    match (name, kinds) {
-        (op::CONDITIONAL, [condition, one, two]) => {
-            condition.is(&Type::Bool).then(|| one.clone().join(two.clone()))
-        }
-        (op::LOGICAL_AND | op::LOGICAL_OR, [one, two]) => {
-            (one.is(&Type::Bool) && two.is(&Type::Bool)).then_some(Type::Bool)
-        }
-        (op::LOGICAL_NOT | op::NOT_STRICTLY_FALSE, [one]) => one.is(&Type::Bool).then_some(Type::Bool),
-        (op::NEGATE, [one]) => matches!(one, Type::Int | Type::Double | Type::Dyn).then(|| one.clone()),
-        (op::EQUALS | op::NOT_EQUALS, [one, two]) => one.meets(two).then_some(Type::Bool),
-        (op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS, [one, two]) => {
-            one.orders(two).then_some(Type::Bool)
-        }
-        (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [one, two]) => arithmetic(name, one, two),
-        _ => None,
-    }
-}
-
-fn arithmetic(name: &str, one: &Type, two: &Type) -> Option<Type> {
-    let numbers = matches!(one, Type::Int | Type::Uint | Type::Double) && one == two;
-    let texts = name == op::ADD && matches!(one, Type::String | Type::Bytes | Type::List(_));
-    match (one, two) {
-        (Type::Dyn, _) | (_, Type::Dyn) => Some(Type::Dyn),
-        (Type::Double, Type::Double) if name == op::MODULO => None,
-        _ if numbers => Some(one.clone()),
-        (Type::List(a), Type::List(b)) if texts => Some(Type::List(Box::new(a.as_ref().clone().join(b.as_ref().clone())))),
-        _ if texts && one == two => Some(one.clone()),
-        (Type::Timestamp, Type::Duration) if matches!(name, op::ADD | op::SUBSTRACT) => Some(Type::Timestamp),
-        (Type::Duration, Type::Timestamp) if name == op::ADD => Some(Type::Timestamp),
-        (Type::Duration, Type::Duration) if matches!(name, op::ADD | op::SUBSTRACT) => Some(Type::Duration),
-        (Type::Timestamp, Type::Timestamp) if name == op::SUBSTRACT => Some(Type::Duration),
-        _ => None,
     }
 }

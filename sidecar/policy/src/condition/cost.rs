@@ -1,11 +1,23 @@
 //! How much work an evaluation can be.
+//!
+//! Agents choose the arguments, so a condition that is cheap for ten items must not be dear for a
+//! million. The checker adds up what an expression does; before every evaluation the sum is compared
+//! with the size of the arguments. It counts generously: a value of unknown type may be a long list.
 
-/// Steps as a polynomial in the number of values that an evaluation may iterate over: what stands
-/// outside of every macro, inside of one, and inside of two nested ones.
+/// The work of an expression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cost([u64; 3]);
+pub(super) struct Cost {
+    /// Steps of the evaluation.
+    steps: Polynomial,
+    /// How often a text may be searched, compared or copied.
+    scans: Polynomial,
+}
 
-/// Deepest nesting of `all`, `exists`, `map` and the like over arguments.
+/// A polynomial in the number of values of the arguments: what happens once, once per value, and once
+/// per pair of values.
+type Polynomial = [u64; 3];
+
+/// Deepest nesting of loops over arguments. Comparing lists and searching one are loops, too.
 pub(super) const MAX_LOOPS: usize = 2;
 
 /// How large the facts are that an evaluation reads.
@@ -17,39 +29,50 @@ pub(super) struct Size {
     pub(super) longest: u64,
 }
 
-/// Bytes of text that are searched or copied in one step.
+/// Bytes of text that are scanned in the time of a step.
 const BYTES_PER_STEP: u64 = 256;
 
 impl Cost {
-    /// One step.
-    pub(super) const ONE: Self = Self([1, 0, 0]);
+    /// A step.
+    pub(super) const STEP: Self = Self { steps: [1, 0, 0], scans: [0; 3] };
+
+    /// A look at a whole text.
+    pub(super) const SCAN: Self = Self { steps: [0; 3], scans: [1, 0, 0] };
+
+    /// A look at a whole list.
+    pub(super) const WALK: Self = Self { steps: [0, 1, 0], scans: [0, 1, 0] };
+
+    pub(super) const fn of_steps(steps: u64) -> Self {
+        Self { steps: [steps, 0, 0], scans: [0; 3] }
+    }
 
     pub(super) fn plus(self, other: Self) -> Self {
-        let Self([a, b, c]) = self;
-        let Self([x, y, z]) = other;
-        Self([a.saturating_add(x), b.saturating_add(y), c.saturating_add(z)])
+        let add = |one: Polynomial, two: Polynomial| {
+            let ([a, b, c], [x, y, z]) = (one, two);
+            [a.saturating_add(x), b.saturating_add(y), c.saturating_add(z)]
+        };
+        Self { steps: add(self.steps, other.steps), scans: add(self.scans, other.scans) }
     }
 
-    /// Once per item of a literal list.
+    /// A number of times.
     pub(super) fn times(self, count: u64) -> Self {
-        Self(self.0.map(|steps| steps.saturating_mul(count)))
+        let times = |polynomial: Polynomial| polynomial.map(|factor| factor.saturating_mul(count));
+        Self { steps: times(self.steps), scans: times(self.scans) }
     }
 
-    /// Once per value that is not known yet; `None` when that is nested too deeply.
+    /// Once per value; `None` when that is nested too deeply.
     pub(super) fn per_value(self) -> Option<Self> {
-        let Self([a, b, c]) = self;
-        (c == 0).then_some(Self([0, a, b]))
+        let ([a, b, c], [x, y, z]) = (self.steps, self.scans);
+        (c == 0 && z == 0).then_some(Self { steps: [0, a, b], scans: [0, x, y] })
     }
 
     /// The steps over facts of a size.
     pub(super) fn steps(self, size: Size) -> u64 {
-        let Self([once, each, pairs]) = self;
-        if each == 0 && pairs == 0 {
-            return once;
-        }
         let values = size.values.max(1);
-        let loops = each.saturating_mul(values).saturating_add(pairs.saturating_mul(values).saturating_mul(values));
-        // Inside of a loop even a scan of one long text is paid again and again.
-        once.saturating_add(loops.saturating_mul(1 + size.longest / BYTES_PER_STEP))
+        let at = |[once, each, pairs]: Polynomial| {
+            let pairs = pairs.saturating_mul(values).saturating_mul(values);
+            once.saturating_add(each.saturating_mul(values)).saturating_add(pairs)
+        };
+        at(self.steps).saturating_add(at(self.scans).saturating_mul(size.longest / BYTES_PER_STEP))
     }
 }

@@ -69,7 +69,8 @@ impl<'a> Scope<'a> {
     }
 
     fn query(&self) -> Result<&Fields<'a>, &str> {
-        let read = || args::fields(self.http().map_or("", |http| http.query)).map_err(|reason| format!("the query: {reason}"));
+        let read =
+            || args::fields(self.http().map_or("", |http| http.query)).map_err(|reason| format!("the query: {reason}"));
         self.query.get_or_init(read).as_ref().map_err(String::as_str)
     }
 

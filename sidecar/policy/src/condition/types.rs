@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::cost::Cost;
 use crate::document::ArgumentType;
 
 /// Type of an expression, as far as it is known before the call.
@@ -63,6 +64,15 @@ impl Type {
                 || matches!(one, Self::Dyn | Self::String | Self::Bytes | Self::Timestamp | Self::Duration | Self::Bool)
         };
         ordered(self) && ordered(other) && self.meets(other)
+    }
+
+    /// The cost of a copy.
+    pub(super) fn copying(&self) -> Cost {
+        match self {
+            Self::Dyn | Self::List(_) => Cost::WALK,
+            Self::String | Self::Bytes => Cost::SCAN,
+            _ => Cost::STEP,
+        }
     }
 
     /// The type that holds both.

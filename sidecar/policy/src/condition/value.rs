@@ -108,14 +108,13 @@ pub(super) fn from_json(value: Value, size: &mut Size) -> Result<Box<dyn Val>, S
         },
         Value::String(text) => text_value(text, size),
         Value::Array(items) => {
-            let items: Result<Vec<Box<dyn Val>>, String> = items.into_iter().map(|item| from_json(item, size)).collect();
+            let items: Result<Vec<Box<dyn Val>>, String> =
+                items.into_iter().map(|item| from_json(item, size)).collect();
             Box::new(CelList::from(items?))
         }
         Value::Object(members) => {
-            let members: Result<Vec<Member>, String> = members
-                .into_iter()
-                .map(|(name, value)| Ok((CelString::from(name), from_json(value, size)?)))
-                .collect();
+            let members: Result<Vec<Member>, String> =
+                members.into_iter().map(|(name, value)| Ok((CelString::from(name), from_json(value, size)?))).collect();
             Box::new(Object::new(members?)?)
         }
     })
@@ -160,9 +159,11 @@ impl Val for Object {
     fn equals(&self, other: &dyn Val) -> bool {
         other.downcast_ref::<Self>().is_some_and(|other| {
             self.0.len() == other.0.len()
-                && self.0.iter().zip(other.0.iter()).all(|(one, two)| {
-                    one.0.inner() == two.0.inner() && one.1.equals(two.1.as_ref())
-                })
+                && self
+                    .0
+                    .iter()
+                    .zip(other.0.iter())
+                    .all(|(one, two)| one.0.inner() == two.0.inner() && one.1.equals(two.1.as_ref()))
         })
     }
 
@@ -263,6 +264,16 @@ fn header<'a>(headers: &'a http::HeaderMap, name: &str) -> Result<Option<&'a str
         function: AMBIGUOUS.into(),
         message: format!("the header {} {what}", shown(name)),
     };
+    // Servers with a CGI-like interface take `x_env` for `x-env`.
+    let alike = |other: &str| {
+        let same = |one: u8, two: u8| {
+            one.eq_ignore_ascii_case(&two) || !(one.is_ascii_alphanumeric() || two.is_ascii_alphanumeric())
+        };
+        other.len() == name.len() && other.bytes().zip(name.bytes()).all(|(one, two)| same(one, two))
+    };
+    if headers.keys().any(|other| !other.as_str().eq_ignore_ascii_case(name) && alike(other.as_str())) {
+        return Err(ambiguous("is also sent with other separators in its name"));
+    }
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

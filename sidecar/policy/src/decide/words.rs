@@ -29,7 +29,11 @@ impl Words<'_> {
             }
             Action::Tool(tool) => format!("tool {} has no upstream", plain(tool.name)),
         };
-        self.denial(Code::UnknownUpstream, detail, "use a declared upstream, or ask the platform team to declare this one")
+        self.denial(
+            Code::UnknownUpstream,
+            detail,
+            "use a declared upstream, or ask the platform team to declare this one",
+        )
     }
 
     pub(super) fn no_opinion(&self, code: Code, failed: Option<(&Rule, String)>) -> Denial {
@@ -52,9 +56,10 @@ impl Words<'_> {
                 format!("{action} is refused: the condition of rule {rule} could not be evaluated: {error}"),
                 "send what the condition reads, or mend the rule's condition",
             ),
-            (None, Tier::Block) => {
-                (format!("{action} is blocked by rule {rule}"), "do not repeat it; ask the rule's author if it is needed")
-            }
+            (None, Tier::Block) => (
+                format!("{action} is blocked by rule {rule}"),
+                "do not repeat it; ask the rule's author if it is needed",
+            ),
             (None, Tier::Ask | Tier::Auto) => (
                 format!("{action} needs an approval by rule {rule}, and nobody can be asked yet"),
                 "do not repeat it; ask the rule's author for tier Auto if it is needed",

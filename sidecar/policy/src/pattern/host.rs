@@ -18,7 +18,8 @@ impl HostPattern {
     /// [`MAX_STARS`](super::MAX_STARS) stars in one label, or has one in its last label (which would
     /// match names of every owner).
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        HostName::parse(&text.replace('*', "x")).map_err(|error| PatternError(format!("the host {text:?}: {error}")))?;
+        HostName::parse(&text.replace('*', "x"))
+            .map_err(|error| PatternError(format!("the host {text:?}: {error}")))?;
         let text = text.to_ascii_lowercase();
         let labels = text.split('.').map(Glob::parse).collect::<Result<Vec<_>, _>>()?;
         if labels.last().is_some_and(|last| last.exact().is_none()) {

@@ -1,23 +1,24 @@
 //! From documents to a policy.
 
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::index::ToolIndex;
-use super::upstream::{Operation, Reach, Upstream, UpstreamIndex};
+use super::upstream::{Reach, Upstream, UpstreamIndex};
 use super::{BuildError, Group, Halt, Match, Policy, Rule, RuleId};
 use crate::codec::{digest, encode};
 use crate::condition::{Condition, Target};
 use crate::document::{
-    Assignment, CredentialDoc, Document, HaltDoc, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc, PolicyDoc,
-    RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
+    Assignment, Document, HaltDoc, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, RuleDoc, TenantDoc, Tier,
+    UpstreamDoc,
 };
-use crate::pattern::{
-    HostPattern, OperationPattern, PathPattern, PathTemplate, PatternError, ToolPattern, check_operation_name,
-};
+use crate::pattern::{HostPattern, OperationPattern, PathPattern, PatternError, ToolPattern};
 use crate::{Caller, RuleRef, SpiffeId, Workload};
+use places::{add_operation, check_method, check_place};
 
 /// Most documents of an assignment: far beyond the policies that select one pod.
 pub const MAX_DOCUMENTS: usize = 4096;
@@ -41,11 +42,7 @@ struct At<'a> {
 
 impl At<'_> {
     fn error(&self, reason: impl ToString) -> BuildError {
-        BuildError {
-            object: self.object.to_owned(),
-            rule: self.rule.map(str::to_owned),
-            reason: reason.to_string(),
-        }
+        BuildError { object: self.object.to_owned(), rule: self.rule.map(str::to_owned), reason: reason.to_string() }
     }
 
     fn refuse<T>(&self, reason: impl ToString) -> Result<T> {
@@ -100,7 +97,10 @@ impl Policy {
             return Err(assignment_error(format!("it must have exactly one tenant document, of {tenant}")));
         };
         if tenant_doc.name != tenant {
-            return Err(assignment_error(format!("its tenant is {tenant}, and the document is of {}", tenant_doc.name)));
+            return Err(assignment_error(format!(
+                "its tenant is {tenant}, and the document is of {}",
+                tenant_doc.name
+            )));
         }
         let mut builder = Builder::default();
         for (name, (doc, digest)) in upstreams {
@@ -301,8 +301,11 @@ impl Builder {
                 None => all(),
             };
             for (name, index) in indexes {
-                let matching =
-                    index.operations.iter().enumerate().filter(|(_, operation)| pattern.matches(name, &operation.short));
+                let matching = index
+                    .operations
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, operation)| pattern.matches(name, &operation.short));
                 found.extend(matching.map(|(place, _)| (name.clone(), place)));
             }
         }
@@ -347,84 +350,6 @@ impl Builder {
             }
         }
     }
-}
-
-/// Checks that an upstream is somewhere, and that its credential cannot go anywhere else.
-fn check_place(at: &At<'_>, scheme: Scheme, hosts: &[HostPattern], port: u16, credential: &CredentialDoc) -> Result<()> {
-    if hosts.is_empty() || port == 0 {
-        return at.refuse("an upstream has at least one host, and a port from 1 to 65535");
-    }
-    let secret = match credential {
-        CredentialDoc::None {} => return Ok(()),
-        CredentialDoc::Bearer { secret } => secret,
-        CredentialDoc::Header { name, secret } => {
-            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                return at.refuse(format!("{name:?} is no header name"));
-            }
-            secret
-        }
-        CredentialDoc::Basic { username, secret } => {
-            // RFC 7617 section 2: a colon would move the border between name and password.
-            if username.chars().any(|c| c == ':' || c.is_control()) {
-                return at.refuse("a user name has no ':' and no control character");
-            }
-            secret
-        }
-    };
-    if secret.name.is_empty() || secret.key.is_empty() {
-        return at.refuse("a credential names a Secret and a key of it");
-    }
-    if scheme == Scheme::Http {
-        return at.refuse("a credential is never sent in cleartext; use scheme https");
-    }
-    if let Some(host) = hosts.iter().find(|host| !host.is_exact()) {
-        return at.refuse(format!("an upstream with a credential has no wildcard host such as {}", host.as_str()));
-    }
-    Ok(())
-}
-
-fn add_operation(index: &mut UpstreamIndex, object: &str, doc: OperationDoc) -> Result<()> {
-    let OperationDoc { name, method, path, arguments } = doc;
-    let object = format!("{object}, operation {name}");
-    let at = At { object: &object, rule: None };
-    check_operation_name(&name).map_err(|error| at.error(error))?;
-    check_method(&at, &method)?;
-    let template = PathTemplate::parse(&path).map_err(|error| at.error(error))?;
-    if index.operations.iter().any(|other| *other.short == *name) {
-        return at.refuse("another operation has the same name");
-    }
-    let mut declared: Vec<(Arc<str>, _)> = Vec::with_capacity(arguments.len());
-    for argument in &arguments {
-        at.name(&argument.name)?;
-        declared.push((argument.name.as_str().into(), argument.kind));
-    }
-    declared.sort_by(|one, two| one.0.cmp(&two.0));
-    if declared.windows(2).any(|pair| matches!(pair, [one, two] if one.0 == two.0)) {
-        return at.refuse("an argument is declared twice");
-    }
-    let place = index.operations.len();
-    let templates = index.templates.entry(method.as_str().into()).or_default();
-    if let Err(other) = templates.insert(&template, place) {
-        let other = index.operations.get(other).map_or("another", |other| &*other.short);
-        return at.refuse(format!("operation {other} has the same method and a path of the same shape"));
-    }
-    index.operations.push(Operation {
-        name: format!("{}.{name}", index.upstream.name).into(),
-        short: name.into(),
-        template,
-        declared,
-        arguments,
-        rules: super::index::List::default(),
-    });
-    Ok(())
-}
-
-/// Methods are case-sensitive (RFC 9110 section 9.1): `get` would never match `GET`.
-fn check_method(at: &At<'_>, method: &str) -> Result<()> {
-    if http::Method::from_bytes(method.as_bytes()).is_err() || method.bytes().any(|b| b.is_ascii_lowercase()) {
-        return at.refuse(format!("{method:?} is no method in upper case"));
-    }
-    Ok(())
 }
 
 fn parse_match(at: &At<'_>, doc: MatchDoc) -> Result<Match> {

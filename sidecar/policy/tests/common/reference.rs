@@ -19,9 +19,7 @@ impl Answer {
     pub(crate) fn of(verdict: &Verdict) -> Self {
         let rule = verdict.rule().map(|rule| (rule.policy.to_string(), rule.rule.to_string()));
         match verdict {
-            Verdict::Allow(permit) => {
-                Self::Allow { rule, credential: permit.credential(), shadow: permit.shadow() }
-            }
+            Verdict::Allow(permit) => Self::Allow { rule, credential: permit.credential(), shadow: permit.shadow() },
             Verdict::Ask(denial) => Self::Ask { rule: rule.unwrap(), code: denial.code },
             Verdict::Deny(denial) => Self::Deny { rule, code: denial.code },
         }
@@ -35,7 +33,8 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
     if documents.iter().any(|document| matches!(document, Document::Halt(_))) {
         return Answer::Deny { rule: None, code: Code::Halted };
     }
-    let known = DECLARED.iter().any(|(name, _)| *name == case.upstream && case.host.as_str() == format!("{name}.example"));
+    let known =
+        DECLARED.iter().any(|(name, _)| *name == case.upstream && case.host.as_str() == format!("{name}.example"));
     if case.tool.is_none() && !known {
         return Answer::Deny { rule: None, code: Code::UnknownUpstream };
     }
@@ -88,8 +87,10 @@ fn tenant(documents: &[Document]) -> &TenantDoc {
 }
 
 fn policies(documents: &[Document]) -> Vec<&PolicyDoc> {
-    let mut found: Vec<&PolicyDoc> =
-        documents.iter().filter_map(|document| if let Document::Policy(doc) = document { Some(doc) } else { None }).collect();
+    let mut found: Vec<&PolicyDoc> = documents
+        .iter()
+        .filter_map(|document| if let Document::Policy(doc) = document { Some(doc) } else { None })
+        .collect();
     found.sort_by_key(|doc| &doc.name);
     found
 }
@@ -301,7 +302,13 @@ fn condition(rule: &RuleDoc, case: &Case) -> Option<bool> {
             let segments = segments(case.raw_path);
             if segments.iter().any(|(_, slash)| *slash) { None } else { Some(segments[0].0.starts_with('a')) }
         }
-        "request.query.x == \"1\"" => if case.query == "x=1" { Some(true) } else { None },
+        "request.query.x == \"1\"" => {
+            if case.query == "x=1" {
+                Some(true)
+            } else {
+                None
+            }
+        }
         "args.missing == 1" | "agent.labels.tier == \"gold\"" | "agent.labels[\"no such label\"] == \"x\"" => None,
         other => panic!("the reference does not know {other}"),
     }

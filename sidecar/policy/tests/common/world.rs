@@ -34,14 +34,19 @@ const OPERATION_PATTERNS: [&str; 10] =
     ["s.list", "s.get_*", "s.*", "g.*", "*.list", "*.*", "*.v.*", "g.v.get", "s.put", "x.list"];
 const PATH_PATTERNS: [&str; 12] =
     ["/", "/a", "/*", "/**", "/a/**", "/**/b", "/a*/b", "/*/b", "/a/", "/*/*", "/**/b/**", "/ab"];
-pub(crate) const PATHS: [&str; 14] = [
-    "/", "/a", "/a/", "/b", "/a/b", "/a/c", "/x/b", "/a%2Fb", "/%61", "/x/c", "/a/b/c", "/ab/b", "/a/a%2Fb", "/x/b/",
-];
+pub(crate) const PATHS: [&str; 14] =
+    ["/", "/a", "/a/", "/b", "/a/b", "/a/c", "/x/b", "/a%2Fb", "/%61", "/x/c", "/a/b/c", "/ab/b", "/a/a%2Fb", "/x/b/"];
 pub(crate) const METHODS: [&str; 4] = ["GET", "POST", "PUT", "get"];
 pub(crate) const QUERIES: [&str; 7] = ["", "amount=5", "amount=50", "x=1", "amount=5&amount=6", "X=1", "amount=few"];
 pub(crate) const TOOL_ARGS: [&str; 8] = [
-    "{}", r#"{"amount":5}"#, r#"{"amount":50}"#, r#"{"amount":"50"}"#, r#"{"x":1}"#, r#"{"X":1}"#,
-    r#"{"amount":5,"amount":50}"#, "[]",
+    "{}",
+    r#"{"amount":5}"#,
+    r#"{"amount":50}"#,
+    r#"{"amount":"50"}"#,
+    r#"{"x":1}"#,
+    r#"{"X":1}"#,
+    r#"{"amount":5,"amount":50}"#,
+    "[]",
 ];
 
 /// Conditions that every rule can have, and those for rules about requests.
@@ -112,7 +117,8 @@ pub(crate) fn random_rule(dice: &mut Dice, name: &str, tiers: &[Tier]) -> RuleDo
         MatchDoc::Operations(_) => MatchDoc::Operations(dice.some(&OPERATION_PATTERNS, 2)),
         MatchDoc::Http(mut doc) => {
             doc.upstreams = dice.some(&["s", "g", "n", "x"], 2);
-            doc.methods = dice.pick(&[&[][..], &["GET"], &["POST"], &["GET", "POST"]]).iter().map(|m| (*m).into()).collect();
+            doc.methods =
+                dice.pick(&[&[][..], &["GET"], &["POST"], &["GET", "POST"]]).iter().map(|m| (*m).into()).collect();
             doc.paths = if dice.roll(3) == 0 { vec![] } else { dice.some(&PATH_PATTERNS, 2) };
             MatchDoc::Http(doc)
         }
@@ -145,7 +151,11 @@ pub(crate) fn random_documents(dice: &mut Dice) -> Vec<Document> {
     let count = dice.roll(4);
     for name in dice.pick(&[["acme/a", "acme/b", "acme/c"], ["acme/c", "acme/a", "acme/b"]]).iter().take(count) {
         let mode = dice.pick(&[Mode::Enforce, Mode::Audit]);
-        documents.push(Document::Policy(PolicyDoc { name: (*name).into(), mode, rules: random_rules(dice, 5, &TIERS) }));
+        documents.push(Document::Policy(PolicyDoc {
+            name: (*name).into(),
+            mode,
+            rules: random_rules(dice, 5, &TIERS),
+        }));
     }
     if dice.roll(50) == 0 {
         documents.push(Document::Halt(HaltDoc { name: "acme/h".into(), reason: "because".into() }));

@@ -22,7 +22,7 @@ use crate::denial;
 use crate::drain::Watcher;
 use crate::gate::{Refused, unknown};
 use crate::limits::HANDSHAKE_TIMEOUT;
-use crate::request::Target;
+use crate::request::{Target, named};
 
 impl AgentGate {
     /// Answers a CONNECT: 200 only when its host and port are an upstream's.
@@ -30,8 +30,7 @@ impl AgentGate {
         let target = match self.connect_target(&request) {
             Ok(target) => target,
             Err(denial) => {
-                let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-                return self.refuse(refused(denial, authority)).await;
+                return self.refuse(refused(denial, &named(request.uri()))).await;
             }
         };
         let upgrade = hyper::upgrade::on(&mut request);

@@ -11,6 +11,7 @@ use super::AgentGate;
 use crate::body::GateBody;
 use crate::gate::{Asked, Asking, Held, Refused};
 use crate::guard::Guard;
+use crate::hop::HopError;
 use crate::request::{Target, clean_headers};
 use crate::{denial, hop, problem, tunnel, websocket};
 
@@ -36,10 +37,10 @@ impl AgentGate {
         let upgrade = websocket::is_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         // The gateway records what is allowed, when it decides again; the permit ends here.
-        let (asked, _permit) = self.decider.decide(asking, target, parts, body).await?;
+        let (asked, permit) = self.decider.decide(asking, target, parts, body).await?;
         let question = asked.question.clone();
         let refuse = |denial: Denial| Box::new(Refused { denial, action: question.record() });
-        let guard = asked.guard(&self.decider);
+        let guard = asked.guard(&self.decider, &permit);
         let outgoing = outgoing(asked, asking, &guard, upgrade.is_some()).map_err(refuse)?;
         let micros = asking.started.elapsed().as_micros();
         let outgoing = with_latency(outgoing, u32::try_from(micros).unwrap_or(u32::MAX));
@@ -47,12 +48,18 @@ impl AgentGate {
             .run(self.hop.send(outgoing))
             .await
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
-            .map_err(|error| refuse(denial::of(Code::GatewayUnavailable, error.to_string())))?;
+            .map_err(|error| refuse(unavailable(&error)))?;
         match upgrade {
             Some(upgrade) if response.status() == StatusCode::OK => Ok(switch(response, upgrade, guard)),
             _ => pass(response, guard).map_err(refuse),
         }
     }
+}
+
+/// The agent learns that the gateway is gone, not where it is.
+fn unavailable(error: &HopError) -> Denial {
+    tracing::warn!(%error, "no answer from the gateway");
+    denial::of(Code::GatewayUnavailable, "the tenant's gateway did not answer".to_owned())
 }
 
 fn outgoing(asked: Asked, asking: &Asking, guard: &Guard, websocket: bool) -> Result<Request<GateBody>, Denial> {
@@ -61,7 +68,7 @@ fn outgoing(asked: Asked, asking: &Asking, guard: &Guard, websocket: bool) -> Re
     let body = match body {
         _ if websocket => GateBody::empty(),
         Held::Whole(bytes) => GateBody::full(bytes),
-        Held::Streaming(incoming) => GateBody::stream(incoming, guard.clone()),
+        Held::Streaming(incoming) => GateBody::request(incoming, guard.clone()),
     };
     let uri = Uri::builder()
         .scheme(question.target.scheme.as_str())

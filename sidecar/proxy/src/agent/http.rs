@@ -25,7 +25,7 @@ use crate::gate::Refused;
 use crate::limits::{
     CONNECTION_WINDOW, HEAD_TIMEOUT, HEADER_FIELDS, HEADERS, HTTP1_BUFFER, PENDING_RESETS, STREAM_WINDOW, STREAMS,
 };
-use crate::request::Target;
+use crate::request::{Target, named};
 use crate::{denial, problem};
 
 /// Serves one connection of the proxy listener.
@@ -86,7 +86,7 @@ async fn proxy(gate: Arc<AgentGate>, request: Request<Incoming>, drain: Watcher)
                 upstream: None,
                 operation: None,
                 method: bounded(request.method().as_str()),
-                target: bounded(request.uri().authority().map_or("", |authority| authority.as_str())),
+                target: named(request.uri()),
                 path: bounded(request.uri().path()),
             };
             gate.refuse(Refused { denial, action }).await

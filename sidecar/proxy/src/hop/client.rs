@@ -86,6 +86,13 @@ impl HopClient {
     }
 
     async fn sender(&self) -> Result<Sender, HopError> {
+        // The wait for the slot counts too: behind a gateway that hangs, requests would queue up.
+        tokio::time::timeout(HOP_CONNECT_TIMEOUT, self.slot())
+            .await
+            .map_err(|_| HopError::Timeout(self.endpoint.address))?
+    }
+
+    async fn slot(&self) -> Result<Sender, HopError> {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % HOP_POOL;
         let mut slot = self.slots[index].lock().await;
         if let Some(sender) = slot.as_mut()
@@ -93,10 +100,7 @@ impl HopClient {
         {
             return Ok(sender.clone());
         }
-        let address = self.endpoint.address;
-        let sender = tokio::time::timeout(HOP_CONNECT_TIMEOUT, Box::pin(self.connect()))
-            .await
-            .map_err(|_| HopError::Timeout(address))??;
+        let sender = Box::pin(self.connect()).await?;
         *slot = Some(sender.clone());
         Ok(sender)
     }

@@ -18,11 +18,11 @@ use tokio_rustls::server::TlsStream;
 use crate::body::GateBody;
 use crate::drain::Watcher;
 use crate::limits::{
-    CONNECTION_WINDOW, HANDSHAKE_TIMEOUT, HEADERS, HOP_CONNECTIONS, PENDING_RESETS, STREAM_WINDOW, STREAMS,
+    CONNECTION_WINDOW, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADERS, HOP_CONNECTIONS, PENDING_RESETS, STREAM_WINDOW, STREAMS,
 };
 use crate::listen::accept;
 use crate::metrics::Metrics;
-use crate::tls::peer_identity;
+use crate::tls::{peer_identity, peer_lifetime};
 
 /// Serves the hop until the drain begins: every request comes with its caller's proven identity.
 pub async fn serve<H, F>(
@@ -56,6 +56,7 @@ where
         Ok(identity) => identity,
         Err(error) => return tracing::warn!(%error, "hop client refused"),
     };
+    let lifetime = peer_lifetime(stream.get_ref().1.peer_certificates());
     let service = service_fn(move |request| {
         let response = handle(identity.clone(), request);
         async move { Ok::<_, Infallible>(response.await) }
@@ -76,6 +77,14 @@ where
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        // A connection must not carry an identity past its certificate's end.
+        () = tokio::time::sleep(lifetime) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_TIMEOUT, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::info!("hop connection cut: its client's certificate has ended"),
+            }
         }
     };
     if let Err(error) = ended {

@@ -1,8 +1,8 @@
 //! The functions that conditions can call.
 
+use cel::Value;
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
 use cel::common::types::CelInt;
-use cel::Value;
 
 use super::super::cost::Cost;
 use super::super::types::Type;
@@ -12,6 +12,9 @@ use super::{Checker, Typed};
 /// All of them, for the error that names them.
 const FUNCTIONS: &str = "size, contains, startsWith, endsWith, matches, int, double, string, bool, timestamp, duration, \
     the get... functions of a timestamp, and the macros has, all, exists, exists_one, map and filter";
+
+/// Matching a pattern takes that many times as long as searching for a text.
+const MATCH_SCANS: u64 = 16;
 
 impl Checker<'_> {
     pub(super) fn function(&mut self, at: &IdedExpr, call: &CallExpr) -> Typed {
@@ -36,7 +39,8 @@ impl Checker<'_> {
             self.pattern(at, args)?;
         }
         self.try_out(at, call)?;
-        Ok((kind, cost))
+        let scans = if name == "matches" { MATCH_SCANS } else { 1 };
+        Ok((kind, cost.plus(Cost::SCAN.times(scans))))
     }
 
     /// The pattern of `matches` is a literal, so that it is compiled once and nothing that an agent
@@ -100,8 +104,7 @@ fn result(name: &str, member: bool, kinds: &[Type]) -> Option<Type> {
             let sized = matches!(of, Type::String | Type::Bytes | Type::List(_) | Type::Map(_) | Type::Dyn);
             sized.then_some(Type::Int)
         }
-        ("contains" | "startsWith" | "endsWith", true, [text, part])
-        | ("matches", _, [text, part]) => {
+        ("contains" | "startsWith" | "endsWith", true, [text, part]) | ("matches", _, [text, part]) => {
             (text.is(&Type::String) && part.is(&Type::String)).then_some(Type::Bool)
         }
         ("int", false, [of]) => {
@@ -112,7 +115,8 @@ fn result(name: &str, member: bool, kinds: &[Type]) -> Option<Type> {
         }
         ("bool", false, [of]) => one_of(of, &[Type::Bool, Type::String]).then_some(Type::Bool),
         ("string", false, [of]) => {
-            let shown = [Type::Int, Type::Uint, Type::Double, Type::Bool, Type::String, Type::Timestamp, Type::Duration];
+            let shown =
+                [Type::Int, Type::Uint, Type::Double, Type::Bool, Type::String, Type::Timestamp, Type::Duration];
             one_of(of, &shown).then_some(Type::String)
         }
         ("timestamp", false, [of]) => {
