@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -10,6 +11,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 # The placeholders in policy.yaml.
 PORTS = {"api": 10001, "code": 10002, "packages": 10003}
+# The variable with the credential of the upstreams.
+CANARY = "CONFORMANCE_CANARY"
 HOSTS = ["api.test", "code.test", "packages.test"]
 START_TIMEOUT = 30
 END_TIMEOUT = 30
@@ -29,28 +32,37 @@ def write_policies(folder, ca, ports):
     )
 
 
-def command(clawlock, folder, run, secret, *more):
+def command(clawlock, folder, run, *more):
     """The command line, with everything that it keeps below `run`."""
     words = [clawlock, "dev", "--folder", folder, "--state-dir", run / "state", "--log", run / "decisions.jsonl"]
-    words += ["--output", "json", "--secret", f"canary/token=file:{secret}"]
+    words += ["--output", "json", "--secret", f"canary/token=env:{CANARY}"]
     for host in HOSTS:
         words += ["--resolve", f"{host}:127.0.0.1"]
     return [str(word) for word in [*words, *more]]
 
 
-def environment(home):
-    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
-
-
-def write_secret(file, text):
-    file.touch(mode=0o600)
-    file.write_text(text)
+def environment(home, canary):
+    """What clawlock gets, and passes on to the client but for the credential."""
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8", CANARY: canary}
 
 
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def run(words, timeout, environment):
+    """Runs a command to its end; when it takes too long, it is killed with all that it started."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    options = {"text": True, "errors": "replace", "start_new_session": True, "env": environment}
+    with subprocess.Popen(words, **pipes, **options) as started:
+        try:
+            stdout, stderr = started.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(words, started.returncode, stdout, stderr)
 
 
 @contextlib.contextmanager

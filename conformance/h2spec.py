@@ -87,11 +87,11 @@ def main():
         for title in crossed:
             print(f"          not passed: {title}")
 
-    folder, secret, log, proxy = work / "h2spec-policies", work / "h2spec-secret", work / "dev.log", dev.free_port()
+    folder, log, proxy = work / "h2spec-policies", work / "dev.log", dev.free_port()
     dev.write_policies(folder, arguments.certificates / "ca.crt", dev.PORTS)
-    dev.write_secret(secret, "nothing-is-injected-here")
-    words = dev.command(arguments.clawlock, folder, work, secret, "--listen", f"127.0.0.1:{proxy}")
-    with open(work / "dev.out", "wb") as out, dev.process(words, log, stdout=out, env=dev.environment(work)) as process:
+    environment = dev.environment(work, "nothing-is-injected-here")
+    words = dev.command(arguments.clawlock, folder, work, "--listen", f"127.0.0.1:{proxy}")
+    with open(work / "dev.out", "wb") as out, dev.process(words, log, stdout=out, env=environment) as process:
         dev.wait_for_port(proxy, process, log)
         judge("plain", proxy)
         target = f"api.test:{dev.PORTS['api']}"

@@ -68,8 +68,6 @@ class Matrix:
         self.folder = work / "policies"
         ports = {name: server.port for name, server in self.servers.items()}
         dev.write_policies(self.folder, certificates / "ca.crt", ports)
-        self.secret = work / "canary"
-        dev.write_secret(self.secret, self.canary)
 
     def run(self, client, method):
         """Runs the client once; returns its process and the records of its decisions."""
@@ -78,20 +76,23 @@ class Matrix:
         log = run / "decisions.jsonl"
         server = self.servers[client.upstream]
         agent = [*client.command, method, server.url + client.path]
-        done = subprocess.run(
-            dev.command(self.clawlock, self.folder, run, self.secret, "--", *agent),
-            env=dev.environment(run),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=CLIENT_TIMEOUT,
-        )
+        words = dev.command(self.clawlock, self.folder, run, "--", *agent)
+        done = dev.run(words, CLIENT_TIMEOUT, dev.environment(run, self.canary))
         (run / "stdout").write_text(done.stdout)
         (run / "stderr").write_text(done.stderr)
         records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return done, records
+
+    def check_environment(self):
+        """Returns what is wrong with the variables that every client gets, or nothing."""
+        # The method and the URL that follow are the shell's arguments, which nothing reads.
+        printer = Client("variables", [], ["sh", "-c", "env"])
+        done, _ = self.run(printer, "GET")
+        if self.canary in done.stdout:
+            return "the client gets the credential"
+        if done.returncode != 0 or "HTTPS_PROXY=http://127.0.0.1:" not in done.stdout:
+            return f"exit {done.returncode}, no proxy: {last_line(done)}"
+        return None
 
     def check(self, client):
         """Returns what is wrong with the client, or nothing."""
@@ -129,8 +130,11 @@ class Matrix:
         if status != "403":
             return f"exit {done.returncode}, status {status!r} where 403 was expected"
         if client.shows_problem:
-            problem = json.loads("\n".join(body))
-            if (problem["rule"], problem["code"]) != (rule, "TierBlock"):
+            try:
+                problem = json.loads("\n".join(body))
+            except ValueError:
+                return "what came back is no problem document"
+            if (problem.get("rule"), problem.get("code")) != (rule, "TierBlock"):
                 return f"the problem document names rule {problem.get('rule')!r}, code {problem.get('code')!r}"
         if not any(denies(record, rule) for record in records):
             return f"no record of rule {rule} in the decision log"
@@ -170,14 +174,20 @@ def main():
 
     matrix = Matrix(arguments.clawlock, arguments.tools, arguments.certificates, arguments.work)
     passed = failed = 0
-    for client in clients(arguments.tools):
-        if arguments.only and client.name != arguments.only:
-            continue
+
+    def judge(name, version, check, *what):
+        nonlocal passed, failed
         started = time.monotonic()
-        problem = matrix.check(client)
+        problem = check(*what)
         took = time.monotonic() - started
         passed, failed = passed + (problem is None), failed + (problem is not None)
-        print(f"  {'ok  ' if problem is None else 'FAIL'}  {client.name:<12} {version(client):<10} {took:5.1f} s  {problem or ''}", flush=True)
+        verdict = "ok  " if problem is None else "FAIL"
+        print(f"  {verdict}  {name:<12} {version:<10} {took:5.1f} s  {problem or ''}".rstrip(), flush=True)
+
+    judge("variables", "", matrix.check_environment)
+    for client in clients(arguments.tools):
+        if arguments.only in (None, client.name):
+            judge(client.name, version(client), matrix.check, client)
     print(f"clients: {passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -40,9 +40,9 @@ use events::{Event, Printer, Ready, Teller};
 use gates::{Gates, Parts};
 use install::Installer;
 use last_good::{Applied, LastGood};
-use reload::{Reloader, Reloading, Selected, Told, missing_credentials};
+use reload::{Reloader, Reloading, Selected, Told, look, missing_credentials};
 use state::{Homes, State};
-use watch::{Stopper, Watch};
+use watch::{Fingerprint, Stopper, Watch};
 
 /// What `--help` ends with.
 pub(crate) const HELP: &str = "\
@@ -71,6 +71,7 @@ struct Prepared {
     secrets: Arc<Secrets>,
     watch: Watch,
     stopper: Stopper,
+    seen: Fingerprint,
     good: LastGood,
     installer: Installer,
     pod: Pod,
@@ -125,8 +126,12 @@ fn prepare(args: &DevArgs) -> Result<Result<Box<Prepared>, Vec<Problem>>, String
     let read = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let homes = Homes { state: read("XDG_STATE_HOME"), home: read("HOME") };
     let state = State::open(args.state_dir.clone(), homes, &folder)?;
-    // Watched before it is read: no edit falls between the two.
+    // Watched and looked at before it is read: no edit falls between.
     let (watch, stopper, remark) = Watch::start(&folder);
+    let seen = look(&folder, &secrets);
+    if let Some(problem) = secrets.reload().into_iter().next() {
+        return Err(problem);
+    }
     let mut good = LastGood::default();
     let Applied { compilation, objects, problems, kept: _ } =
         good.apply(&folder::read(std::slice::from_ref(&folder)), &folder);
@@ -140,7 +145,7 @@ fn prepare(args: &DevArgs) -> Result<Result<Box<Prepared>, Vec<Problem>>, String
     notices.extend(remark);
     let selected = Selected::of(&objects, &pod);
     let told = Told { problems, notices };
-    Ok(Ok(Box::new(Prepared { folder, state, secrets, watch, stopper, good, installer, pod, selected, told })))
+    Ok(Ok(Box::new(Prepared { folder, state, secrets, watch, stopper, seen, good, installer, pod, selected, told })))
 }
 
 /// Runs the gates until a signal comes or the agent ends.
@@ -150,7 +155,7 @@ async fn serve(
     teller: Teller,
     records: mpsc::Sender<Record>,
 ) -> Result<ExitCode, String> {
-    let Prepared { folder, state, secrets, watch, stopper, good, installer, pod, selected, told } = prepared;
+    let Prepared { folder, state, secrets, watch, stopper, seen, good, installer, pod, selected, told } = prepared;
     let mut signals = Signals::listen().map_err(|error| format!("signals cannot be received: {error}"))?;
     let log = args.log.clone().unwrap_or_else(|| state.path("decisions.jsonl"));
     let sockets = state.sockets(args.listen)?;
@@ -194,7 +199,7 @@ async fn serve(
         log: log.clone(),
         confined: fence.map(|fence| fence.to_string()),
     })));
-    let reloader = Reloader { folder, pod, good, installer, secrets, teller: teller.clone(), told };
+    let reloader = Reloader { folder, seen, pod, good, installer, secrets, teller: teller.clone(), told };
     let reloading = Reloading::start(reloader, watch, stopper)?;
     let ended = tokio::select! {
         ended = live(plan, &mut signals, &teller) => ended,

@@ -43,7 +43,7 @@ fn write(path: &Path, force: bool) -> Result<(), String> {
 fn next_steps(folder: &Path, path: &Path) -> String {
     let folder = plain(&folder.display().to_string());
     format!(
-        "{} {}\n\n{}\n  export MODEL_API_KEY=...\n  clawlock dev --folder {folder} --secret model/token=env:MODEL_API_KEY -- openclaw gateway run\n\n{}\n",
+        "{} {}\n\n{}\n  export OPENAI_KEY=...\n  clawlock dev --folder {folder} --secret openai/key=env:OPENAI_KEY -- openclaw gateway run\n\n{}\n",
         styled(STRONG, "wrote"),
         plain(&path.display().to_string()),
         styled(STRONG, "next"),

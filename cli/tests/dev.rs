@@ -6,12 +6,12 @@
 mod harness;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::process::Stdio;
 use std::time::Instant;
 
-use harness::{CANARY, Dev, HALT, PATIENCE, Upstream, VARIABLE, command, policy, policy_folder};
+use harness::{CANARY, Dev, HALT, PATIENCE, SLOW, Upstream, VARIABLE, command, policy, policy_folder};
 use serde_json::Value;
 
 fn code(body: &str) -> Value {
@@ -189,6 +189,29 @@ fn a_signal_ends_it_gracefully_and_a_restart_keeps_what_agents_know() {
     }
     assert_eq!(ca, fs::read(again.path("ca")).unwrap());
     assert_eq!(again.get(&upstream, "/open/1").0, 200);
+}
+
+#[test]
+fn an_open_request_finishes_before_it_ends() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let mut dev = Dev::start(folder.path(), &[]);
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| dev.get(&upstream, SLOW));
+        let asked = Instant::now();
+        while upstream.seen().is_empty() {
+            assert!(asked.elapsed() < PATIENCE, "the request does not arrive");
+            std::thread::yield_now();
+        }
+        dev.signal("-INT");
+        // From now on nobody new is let in.
+        while TcpStream::connect(dev.address("proxy")).is_ok() {
+            assert!(asked.elapsed() < PATIENCE, "the listener does not close");
+        }
+        upstream.release();
+        assert_eq!(answer.join().unwrap(), (200, "hello".to_owned()));
+    });
+    assert_eq!(dev.wait().code(), Some(0));
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn explain_answers_with_rule_and_exit_status() {
 fn explain_reads_labels_time_headers_and_body() {
     let dir = started();
     let policy = "apiVersion: clawlock.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: more, namespace: acme}\nspec:\n  \
-                  agentSelector: {matchLabels: {app: support}}\n  rules:\n  - name: big\n    match: {http: {upstreams: [model]}}\n    \
+                  agentSelector: {matchLabels: {app: support}}\n  rules:\n  - name: big\n    match: {http: {upstreams: [openai]}}\n    \
                   when: args.n == 5\n    tier: Block\n  - name: old\n    match: {tools: [read]}\n    \
                   when: time.now < timestamp(\"2026-01-01T00:00:00Z\")\n    tier: Block\n";
     fs::write(dir.path().join("more.yaml"), policy).unwrap();

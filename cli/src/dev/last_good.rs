@@ -200,7 +200,7 @@ mod tests {
         let root = Path::new(".");
         good.apply(&folder(&[("a.yaml", STARTER)]), root);
         // The same host by another upstream, and the same objects a second time.
-        let rival = STARTER.replace("metadata: {name: model,", "metadata: {name: rival,");
+        let rival = STARTER.replace("metadata: {name: openai,", "metadata: {name: rival,");
         let upstream = rival.split("---").nth(1).unwrap();
         for second in [upstream, STARTER] {
             let applied = good.apply(&folder(&[("a.yaml", STARTER), ("b.yaml", second)]), root);

@@ -45,6 +45,8 @@ impl Reloading {
 /// Keeps the gates up to date.
 pub(super) struct Reloader {
     pub(super) folder: PathBuf,
+    /// The files as they were before they were read for the first time.
+    pub(super) seen: Fingerprint,
     pub(super) pod: Pod,
     pub(super) good: LastGood,
     pub(super) installer: Installer,
@@ -63,12 +65,12 @@ pub(super) struct Told {
 impl Reloader {
     /// Runs until it is stopped.
     pub(super) fn run(mut self, mut watch: Watch) {
-        let mut seen = self.look();
+        let mut seen = std::mem::take(&mut self.seen);
         let mut renewed = Instant::now();
         loop {
             let woken = watch.wait();
             // Taken before reading, so that what changes meanwhile is seen by the next look.
-            let now = self.look();
+            let now = look(&self.folder, &self.secrets);
             match woken {
                 Woken::Stop => return,
                 Woken::Changed => self.reload(),
@@ -86,11 +88,6 @@ impl Reloader {
                 }
             }
         }
-    }
-
-    fn look(&self) -> Fingerprint {
-        let secrets = self.secrets.files().map(Path::to_owned);
-        fingerprint(folder::find(&self.folder).into_iter().chain(secrets))
     }
 
     fn reload(&mut self) {
@@ -115,6 +112,11 @@ impl Reloader {
         }
         self.told.notices = notices;
     }
+}
+
+/// What the poll compares: the files of the folder and of the credentials.
+pub(super) fn look(folder: &Path, secrets: &Secrets) -> Fingerprint {
+    fingerprint(folder::find(folder).into_iter().chain(secrets.files().map(Path::to_owned)))
 }
 
 /// The policies and halts of an agent, as `namespace/name`.

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,11 @@ pub(crate) struct Upstream {
     pub(crate) port: u16,
     pub(crate) ca_pem: String,
     seen: Arc<Mutex<Vec<String>>>,
+    release: Mutex<Option<SyncSender<()>>>,
 }
+
+/// A path whose answer waits for [`Upstream::release`].
+pub(crate) const SLOW: &str = "/open/slow";
 
 impl Upstream {
     /// Starts it; it ends with the test's process.
@@ -60,14 +64,21 @@ impl Upstream {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let memory = seen.clone();
+        let (release, released) = sync_channel(1);
+        let released = Arc::new(Mutex::new(released));
         std::thread::spawn(move || {
             let config = Arc::new(config);
             for tcp in listener.incoming() {
-                let (config, memory) = (config.clone(), memory.clone());
-                std::thread::spawn(move || answer(tcp.unwrap(), config, &memory));
+                let (config, memory, released) = (config.clone(), memory.clone(), released.clone());
+                std::thread::spawn(move || answer(tcp.unwrap(), config, &memory, &released));
             }
         });
-        Self { port, ca_pem, seen }
+        Self { port, ca_pem, seen, release: Mutex::new(Some(release)) }
+    }
+
+    /// Lets a request to [`SLOW`] be answered.
+    pub(crate) fn release(&self) {
+        self.release.lock().unwrap().take().unwrap().send(()).unwrap();
     }
 
     /// The heads of the requests that arrived.
@@ -76,10 +87,14 @@ impl Upstream {
     }
 }
 
-fn answer(tcp: TcpStream, config: Arc<ServerConfig>, seen: &Mutex<Vec<String>>) {
+fn answer(tcp: TcpStream, config: Arc<ServerConfig>, seen: &Mutex<Vec<String>>, released: &Mutex<Receiver<()>>) {
     let mut tls = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
     let Some(head) = read_head(&mut tls) else { return };
+    let slow = head.contains(SLOW);
     seen.lock().unwrap().push(head);
+    if slow {
+        released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    }
     // The gateway may be gone by now; then nobody reads the answer.
     drop(tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"));
     tls.conn.send_close_notify();
@@ -134,7 +149,7 @@ pub(crate) const HALT: &str = "apiVersion: clawlock.dev/v1alpha1\nkind: AgentHal
 /// A running `clawlock dev`.
 pub(crate) struct Dev {
     child: Child,
-    events: Receiver<Value>,
+    events: Mutex<Receiver<Value>>,
     /// The ready event.
     pub(crate) ready: Value,
     _state: Option<TempDir>,
@@ -181,7 +196,7 @@ impl Dev {
                 }
             }
         });
-        let mut dev = Self { child, events, ready: Value::Null, _state: None };
+        let mut dev = Self { child, events: Mutex::new(events), ready: Value::Null, _state: None };
         dev.ready = dev.event(|event| event["event"] == "ready");
         dev
     }
@@ -192,7 +207,7 @@ impl Dev {
         let mut others = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.events.recv_timeout(left) {
+            match self.events.lock().unwrap().recv_timeout(left) {
                 Ok(event) if wanted(&event) => return event,
                 Ok(event) => others.push(event),
                 Err(error) => panic!("the event did not come ({error}); others: {others:#?}"),

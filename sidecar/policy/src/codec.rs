@@ -68,13 +68,16 @@ pub fn digest(bytes: &[u8]) -> String {
     text
 }
 
+/// A value with its version, in the order of the fields: the encoding is a function of the value.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
 fn write<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut tree = serde_json::to_value(value).expect("documents have string keys only");
-    let object = tree.as_object_mut().expect("documents are structs");
-    object.insert(VERSION_MEMBER.into(), VERSION.into());
-    // serde_json keeps the members of a value sorted, so the encoding is a function of the value.
-    object.sort_keys();
-    serde_json::to_vec(&tree).expect("writing to memory does not fail")
+    serde_json::to_vec(&Versioned { version: VERSION, value }).expect("documents have string keys only")
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8], max: usize, what: &str) -> Result<T, CodecError> {

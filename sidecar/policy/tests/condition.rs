@@ -178,7 +178,8 @@ fn bounds_hold() {
     refused(String::new());
     refused(" \n ".into());
     refused("args.x == \"\0\"".into());
-    refused("args.a.all(x, args.b.all(y, args.c.all(z, true)))".into());
+    refused("args.a.all(x, args.b.all(y, args.c.all(z, args.d.all(u, true))))".into());
+    refused("args.a.all(x, args.b.all(y, args.c.all(z, x == args.y)))".into());
     refused(format!("[{}1].all(a, [{}1].all(b, true))", "1,".repeat(400), "1,".repeat(400)));
     refused(format!("args.x.matches(\"{}\")", "a".repeat(MAX_REGEX + 1)));
     refused("args.x.matches(\"(a{1000}){1000}\")".into());
@@ -319,9 +320,18 @@ fn an_evaluation_is_bounded_whatever_the_arguments() {
     let nested = "args.l.all(x, args.l.all(y, x + y > 0))";
     assert_eq!(outcome(once, &items(10_000)), Ok(true));
     assert!(outcome(once, &items(1_000_000)).is_err());
-    assert_eq!(outcome(nested, &items(50)), Ok(true));
+    assert_eq!(outcome(nested, &items(30)), Ok(true));
     assert!(outcome(nested, &items(2_000)).is_err());
     assert_eq!(outcome("args.l[0] == 1", &items(1_000_000)), Ok(true), "without a loop size is no matter");
+    for quadratic in [
+        "args.l.all(x, x in args.l)",
+        "args.l.all(x, args.l == args.l)",
+        "size(args.l.map(x, args.l)) > 1",
+        "args.l.all(x, size(args.l + args.l) > 1)",
+    ] {
+        assert_eq!(outcome(quadratic, &items(100)), Ok(true), "{quadratic}");
+        assert!(outcome(quadratic, &items(5_000)).is_err(), "{quadratic}");
+    }
     let long = format!("{{\"t\":\"{}\",\"l\":[{}1]}}", "a".repeat(1_000_000), "1,".repeat(1_000));
     assert!(outcome("args.l.all(x, !args.t.contains(\"b\"))", &long).is_err());
 }

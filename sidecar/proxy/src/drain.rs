@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::listen::Place;
+
 /// Ends everything that watches it.
 pub struct Drain {
     begin: watch::Sender<bool>,
@@ -18,6 +20,7 @@ pub struct Drain {
 pub struct Watcher {
     begin: watch::Receiver<bool>,
     _alive: Arc<mpsc::Sender<()>>,
+    place: Option<Place>,
 }
 
 impl Drain {
@@ -26,7 +29,7 @@ impl Drain {
     pub fn new() -> Self {
         let (begin, receiver) = watch::channel(false);
         let (alive, done) = mpsc::channel(1);
-        Self { begin, done, watcher: Watcher { begin: receiver, _alive: Arc::new(alive) } }
+        Self { begin, done, watcher: Watcher { begin: receiver, _alive: Arc::new(alive), place: None } }
     }
 
     /// What listeners and connections watch.
@@ -51,6 +54,17 @@ impl Default for Drain {
 }
 
 impl Watcher {
+    /// The same, for a connection that has a place.
+    pub(crate) fn holding(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// The connection's place.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
     /// Completes when the drain has begun.
     pub async fn begun(&mut self) {
         // An error means that the drain itself is gone, which is an end as well.

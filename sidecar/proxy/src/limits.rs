@@ -49,6 +49,10 @@ pub const AGENT_CONNECTIONS: usize = 4096;
 /// Most connections of sidecars at the gateway at once.
 pub const HOP_CONNECTIONS: usize = 4096;
 
+/// Most connections of one sidecar at the gateway at once: its [`HOP_POOL`], and the ones before that
+/// still end.
+pub const HOP_CONNECTIONS_OF_ONE: usize = 16;
+
 /// Most streams of one HTTP/2 connection at once, on every listener.
 pub const STREAMS: u32 = 256;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::drain::Watcher;
 use crate::metrics::Metrics;
@@ -37,6 +37,31 @@ impl Listen for UnixListener {
     }
 }
 
+/// A place among the connections that are open at once. It is given back when its last clone is gone: a
+/// tunnel or WebSocket holds it on, although the connection that it was has ended as such.
+#[derive(Clone)]
+pub(crate) struct Place {
+    _held: Arc<Held>,
+}
+
+struct Held {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self { _held: Arc::new(Held { metrics, _permit: permit }) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
 /// Accepts until the drain begins, at most `limit` connections at once; each is served by a task.
 pub(crate) async fn accept<L, F, S>(listener: L, limit: usize, metrics: Arc<Metrics>, mut drain: Watcher, serve: F)
 where
@@ -57,14 +82,8 @@ where
         };
         match stream {
             Ok(stream) => {
-                let served = serve(stream, watcher.clone());
-                let metrics = metrics.clone();
-                tokio::spawn(async move {
-                    metrics.connections.inc();
-                    served.await;
-                    metrics.connections.dec();
-                    drop(place);
-                });
+                let place = Place::new(place, metrics.clone());
+                tokio::spawn(serve(stream, watcher.clone().holding(place)));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

@@ -226,7 +226,9 @@ impl PolicyTable {
                 .table
                 .load()
                 .iter()
-                .map(|(identity, policy)| (identity.clone(), ends(policy).map(|end| end.is_some_and(|end| now_ms >= end))))
+                .map(|(identity, policy)| {
+                    (identity.clone(), ends(policy).map(|end| end.is_some_and(|end| now_ms >= end)))
+                })
                 .filter(|(_, ended)| ended.contains(&true))
                 .collect();
             if now_ended != ended {

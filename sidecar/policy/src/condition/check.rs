@@ -251,7 +251,7 @@ impl<'a> Checker<'a> {
             _ => body.per_value(),
         };
         let Some(loops) = loops else {
-            return self.refuse(at, format!("macros over arguments nest at most {} deep", super::cost::MAX_LOOPS));
+            return self.refuse(at, format!("loops over arguments nest at most {} deep", super::cost::MAX_LOOPS));
         };
         Ok((kind, range_cost.plus(init_cost).plus(loops).plus(result_cost)))
     }

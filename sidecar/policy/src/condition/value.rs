@@ -26,7 +26,15 @@ const FEW_NAMES: usize = 8;
 
 /// A JSON object. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Object(Arc<[Member]>);
+pub(super) struct Object(Arc<Members>);
+
+#[derive(Debug)]
+struct Members {
+    /// Sorted by name.
+    all: Vec<Member>,
+    /// The folded names, where there are too many to compare one by one.
+    folded: Option<HashSet<String>>,
+}
 
 type Member = (CelString<'static>, Box<dyn Val>);
 
@@ -37,59 +45,52 @@ impl Object {
     /// When two names are equal but for their case.
     pub(super) fn new(mut members: Vec<Member>) -> Result<Self, String> {
         members.sort_by(|one, two| one.0.inner().cmp(two.0.inner()));
-        let names: Vec<&str> = members.iter().map(|(name, _)| name.inner()).collect();
-        if let Some(name) = repeated(&names) {
-            return Err(format!("the argument {} appears twice, maybe in different case", shown(name)));
+        let mut folded = (members.len() > FEW_NAMES).then(|| HashSet::with_capacity(members.len()));
+        for (place, (name, _)) in members.iter().enumerate() {
+            let name = name.inner();
+            let repeated = match &mut folded {
+                Some(folded) => !folded.insert(fold(name)),
+                None => members.iter().take(place).any(|(earlier, _)| same_but_case(earlier.inner(), name)),
+            };
+            if repeated {
+                return Err(format!("the argument {} appears twice, maybe in different case", shown(name)));
+            }
         }
-        Ok(Self(members.into()))
+        Ok(Self(Arc::new(Members { all: members, folded })))
     }
 
     fn find(&self, key: &dyn Val) -> Result<Option<&(dyn Val + 'static)>, ExecutionError> {
         let Some(key) = key.downcast_ref::<CelString<'_>>() else {
             return Ok(None);
         };
-        if let Ok(at) = self.0.binary_search_by(|(name, _)| name.inner().cmp(key.inner())) {
-            return Ok(self.0.get(at).map(|(_, value)| value.as_ref()));
+        let Members { all, folded } = &*self.0;
+        if let Ok(at) = all.binary_search_by(|(name, _)| name.inner().cmp(key.inner())) {
+            return Ok(all.get(at).map(|(_, value)| value.as_ref()));
         }
-        absent(self.0.iter().map(|(name, _)| name.inner()), key.inner())
+        let similar = match folded {
+            Some(folded) => folded.contains(&fold(key.inner())),
+            None => all.iter().any(|(name, _)| same_but_case(name.inner(), key.inner())),
+        };
+        if similar { Err(ambiguous(key.inner())) } else { Ok(None) }
     }
 }
 
-/// Says that a name is absent, unless it is there in different case.
-fn absent<'a, T>(mut names: impl Iterator<Item = &'a str>, key: &str) -> Result<Option<T>, ExecutionError> {
-    match names.find(|name| same_but_case(name, key)) {
-        Some(name) => {
-            let message = format!("{} is there, and differs from {} only in case", shown(name), shown(key));
-            Err(ExecutionError::FunctionError { function: AMBIGUOUS.into(), message })
-        }
-        None => Ok(None),
-    }
+/// The name is absent, but one is there that differs from it only in case.
+fn ambiguous(key: &str) -> ExecutionError {
+    let message = format!("a name is there that differs from {} only in case", shown(key));
+    ExecutionError::FunctionError { function: AMBIGUOUS.into(), message }
 }
 
 /// A name without regard to case, at least as coarse as Unicode's simple case folding.
-fn folded(name: &str) -> String {
+fn fold(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 fn same_but_case(one: &str, two: &str) -> bool {
     match one.is_ascii() && two.is_ascii() {
         true => one.eq_ignore_ascii_case(two),
-        false => folded(one) == folded(two),
+        false => fold(one) == fold(two),
     }
-}
-
-/// A name that appears twice, case aside.
-fn repeated<'a>(names: &[&'a str]) -> Option<&'a str> {
-    if names.len() <= FEW_NAMES {
-        let mut earlier: Vec<&str> = Vec::with_capacity(names.len());
-        return names.iter().copied().find(|name| {
-            let found = earlier.iter().any(|other| same_but_case(other, name));
-            earlier.push(*name);
-            found
-        });
-    }
-    let mut seen = HashSet::with_capacity(names.len());
-    names.iter().copied().find(|name| !seen.insert(folded(name)))
 }
 
 /// Converts JSON, and measures it.
@@ -158,11 +159,12 @@ impl Val for Object {
 
     fn equals(&self, other: &dyn Val) -> bool {
         other.downcast_ref::<Self>().is_some_and(|other| {
-            self.0.len() == other.0.len()
+            self.0.all.len() == other.0.all.len()
                 && self
                     .0
+                    .all
                     .iter()
-                    .zip(other.0.iter())
+                    .zip(other.0.all.iter())
                     .all(|(one, two)| one.0.inner() == two.0.inner() && one.1.equals(two.1.as_ref()))
         })
     }
@@ -208,13 +210,13 @@ impl Iterable for Object {
     where
         Self: 'v,
     {
-        Box::new(Names(self.0.iter()))
+        Box::new(Names(self.0.all.iter()))
     }
 }
 
 impl Sizer for Object {
     fn size(&self) -> CelInt {
-        i64::try_from(self.0.len()).unwrap_or(i64::MAX).into()
+        i64::try_from(self.0.all.len()).unwrap_or(i64::MAX).into()
     }
 }
 
@@ -252,7 +254,8 @@ impl<'a> Table<'a> {
             Self::Headers(headers) => header(headers, key),
             Self::Query(query) => match query.get(key) {
                 Some(value) => Ok(Some(value)),
-                None => absent(query.keys().map(AsRef::as_ref), key),
+                None if query.keys().any(|name| same_but_case(name, key)) => Err(ambiguous(key)),
+                None => Ok(None),
             },
             Self::Labels(labels) => Ok(labels.get(key).map(String::as_str)),
         }
@@ -260,7 +263,7 @@ impl<'a> Table<'a> {
 }
 
 fn header<'a>(headers: &'a http::HeaderMap, name: &str) -> Result<Option<&'a str>, ExecutionError> {
-    let ambiguous = |what: &str| ExecutionError::FunctionError {
+    let no_one_value = |what: &str| ExecutionError::FunctionError {
         function: AMBIGUOUS.into(),
         message: format!("the header {} {what}", shown(name)),
     };
@@ -272,14 +275,14 @@ fn header<'a>(headers: &'a http::HeaderMap, name: &str) -> Result<Option<&'a str
         other.len() == name.len() && other.bytes().zip(name.bytes()).all(|(one, two)| same(one, two))
     };
     if headers.keys().any(|other| !other.as_str().eq_ignore_ascii_case(name) && alike(other.as_str())) {
-        return Err(ambiguous("is also sent with other separators in its name"));
+        return Err(no_one_value("is also sent with other separators in its name"));
     }
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ambiguous("is sent twice"));
+        return Err(no_one_value("is sent twice"));
     }
-    value.to_str().map(Some).map_err(|_| ambiguous("is not visible ASCII"))
+    value.to_str().map(Some).map_err(|_| no_one_value("is not visible ASCII"))
 }
 
 impl Val for Table<'_> {

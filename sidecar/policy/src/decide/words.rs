@@ -10,6 +10,9 @@ use crate::{Action, Facts, Policy};
 /// Longest part of a path that a sentence repeats, in bytes of its ASCII.
 const SHOWN_PATH: usize = 200;
 
+/// Most characters of a halt's reason that a sentence repeats.
+const SHOWN_REASON: usize = 500;
+
 /// Words the refusals of one decision.
 pub(crate) struct Words<'a> {
     pub(crate) policy: &'a Policy,
@@ -104,7 +107,7 @@ fn plain(name: &str) -> String {
     if !name.is_empty() && name.len() <= 128 && name.bytes().all(ordinary) { name.to_owned() } else { shown(name) }
 }
 
-/// A person's text on one line.
+/// A person's text on one line, shortened.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN_REASON).collect()
 }

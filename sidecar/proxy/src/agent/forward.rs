@@ -12,6 +12,7 @@ use crate::body::GateBody;
 use crate::gate::{Asked, Asking, Held, Refused};
 use crate::guard::Guard;
 use crate::hop::HopError;
+use crate::listen::Place;
 use crate::request::{Target, clean_headers};
 use crate::{denial, hop, problem, tunnel, websocket};
 
@@ -34,7 +35,10 @@ impl AgentGate {
         target: &Target,
         mut request: Request<Incoming>,
     ) -> Result<Response<GateBody>, Box<Refused>> {
-        let upgrade = websocket::is_upgrade(&request).then(|| hyper::upgrade::on(&mut request));
+        let upgrade = websocket::is_upgrade(&request).then(|| {
+            let place = request.extensions_mut().remove::<Place>();
+            (hyper::upgrade::on(&mut request), place)
+        });
         let (parts, body) = request.into_parts();
         // The gateway records what is allowed, when it decides again; the permit ends here.
         let (asked, permit) = self.decider.decide(asking, target, parts, body).await?;
@@ -50,7 +54,10 @@ impl AgentGate {
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
             .map_err(|error| refuse(unavailable(&error)))?;
         match upgrade {
-            Some(upgrade) if response.status() == StatusCode::OK => Ok(switch(response, upgrade, guard)),
+            Some(upgrade) if response.status() == StatusCode::OK => {
+                let (client, place) = upgrade;
+                Ok(switch(response, client, guard, place))
+            }
             _ => pass(response, guard).map_err(refuse),
         }
     }
@@ -105,9 +112,15 @@ fn pass(response: Response<Incoming>, guard: Guard) -> Result<Response<GateBody>
     Ok(Response::from_parts(parts, GateBody::stream(body, guard)))
 }
 
-fn switch(mut response: Response<Incoming>, client: OnUpgrade, guard: Guard) -> Response<GateBody> {
+fn switch(
+    mut response: Response<Incoming>,
+    client: OnUpgrade,
+    guard: Guard,
+    place: Option<Place>,
+) -> Response<GateBody> {
     let gateway = hyper::upgrade::on(&mut response);
     tokio::spawn(async move {
+        let _place = place;
         match tokio::try_join!(client, gateway) {
             Ok((client, gateway)) => {
                 let carried = tunnel::carry(TokioIo::new(client), TokioIo::new(gateway), None, &guard).await;

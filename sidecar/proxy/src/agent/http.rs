@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::uri::Scheme as UriScheme;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -56,7 +57,22 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX))
         .keep_alive_interval(HEAD_TIMEOUT);
-    let service = service_fn(|request| {
+    // Until the first request no timer of the protocols runs: which of them it is was not said yet.
+    let started = AtomicBool::new(false);
+    let silent = async {
+        tokio::time::sleep(HEAD_TIMEOUT).await;
+        if started.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    let place = drain.place().cloned();
+    let service = service_fn(|mut request: Request<Incoming>| {
+        started.store(true, Ordering::Relaxed);
+        if let Some(place) = &place
+            && request.headers().contains_key(header::UPGRADE)
+        {
+            request.extensions_mut().insert(place.clone());
+        }
         let response = handle(request);
         async move { Ok::<_, Infallible>(response.await) }
     });
@@ -68,6 +84,7 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = silent => return tracing::debug!("an agent's connection was silent"),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "agent connection ended");

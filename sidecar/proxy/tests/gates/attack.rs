@@ -15,7 +15,7 @@ use clawlock_proxy::body::GateBody;
 use clawlock_proxy::drain::Drain;
 use clawlock_proxy::hop::client::Endpoint;
 use clawlock_proxy::hop::{HopClient, server};
-use clawlock_proxy::limits::{ASSIGNMENTS, HOP_CONNECT_TIMEOUT, HOP_POOL};
+use clawlock_proxy::limits::{ASSIGNMENTS, HEAD_TIMEOUT, HOP_CONNECT_TIMEOUT, HOP_CONNECTIONS_OF_ONE, HOP_POOL};
 use clawlock_proxy::metrics::Metrics;
 use clawlock_proxy::policies::{InstallError, PolicyTable};
 use clawlock_proxy::tls::{Leaf, gateway_name, hop_client, hop_server};
@@ -50,7 +50,9 @@ async fn start(documents: impl Fn(UpstreamDoc) -> Vec<Document>) -> (World, Orig
 }
 
 /// A server of one endless response.
-async fn streaming(documents: impl Fn(UpstreamDoc) -> Vec<Document>) -> (World, Origin, UpstreamDoc, Response<Incoming>) {
+async fn streaming(
+    documents: impl Fn(UpstreamDoc) -> Vec<Document>,
+) -> (World, Origin, UpstreamDoc, Response<Incoming>) {
     let ca = TestCa::new();
     let (sender, body) = pieces();
     let body = Mutex::new(Some((sender, body)));
@@ -79,7 +81,10 @@ async fn assert_ends(mut response: Response<Incoming>) {
     assert!(end.is_none_or(|frame| frame.is_err()));
 }
 
-async fn hop<B>(address: SocketAddr, tls: Arc<ClientConfig>) -> (SendRequest<B>, tokio::task::JoinHandle<hyper::Result<()>>)
+async fn hop<B>(
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> (SendRequest<B>, tokio::task::JoinHandle<hyper::Result<()>>)
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
@@ -131,14 +136,22 @@ fn in_audit(upstream: UpstreamDoc, mode: Mode, rules: Vec<RuleDoc>, audit_until_
 async fn a_body_held_back_until_the_policy_changed_does_not_leave() {
     let reads = |upstream| {
         let posts = when(http_rule("posts", "vendor", &["POST"], &[], Tier::Auto), "args.ok == true");
-        vec![tenant(), policy(vec![posts, http_rule("gets", "vendor", &["GET"], &[], Tier::Auto)]), Document::Upstream(upstream)]
+        vec![
+            tenant(),
+            policy(vec![posts, http_rule("gets", "vendor", &["GET"], &[], Tier::Auto)]),
+            Document::Upstream(upstream),
+        ]
     };
     let (world, origin, ca) = start(reads).await;
-    // A sidecar that has been taken over and holds the body of an allowed request back.
+    // A sidecar that has been taken over and holds the bodies of allowed requests back.
     let (mut sidecar, _connection) = hop::<OriginBody>(world.gateway, own(&world)).await;
-    let (sender, body) = pieces();
-    let held = sidecar.send_request(hop_request(&origin, "POST", "/held", body));
-    sender.send(Bytes::from_static(b"{\"ok\":")).unwrap();
+    let (senders, held): (Vec<_>, Vec<_>) = (0..100)
+        .map(|_| {
+            let (sender, body) = pieces();
+            sender.send(Bytes::from_static(b"{\"ok\":")).unwrap();
+            (sender, sidecar.send_request(hop_request(&origin, "POST", "/held", body)))
+        })
+        .unzip();
     // Later requests are answered, so the gateway has taken up the first; and a connection is kept.
     for _ in 0..20 {
         let later = sidecar.send_request(hop_request(&origin, "GET", "/later", full(""))).await.unwrap();
@@ -147,10 +160,13 @@ async fn a_body_held_back_until_the_policy_changed_does_not_leave() {
     }
     let blocked = vec![http_rule("none", "vendor", &[], &[], Tier::Block)];
     world.install(vec![tenant(), policy(blocked), Document::Upstream(vendor(origin.port(), &ca.pem))]);
-    sender.send(Bytes::from_static(b"true}")).unwrap();
-    drop(sender);
-    let answer = Answer::of(held.await.unwrap()).await;
-    assert_eq!(answer.status, 403, "{}", answer.text());
+    for sender in senders {
+        sender.send(Bytes::from_static(b"true}")).unwrap();
+    }
+    for held in held {
+        let answer = Answer::of(held.await.unwrap()).await;
+        assert_eq!(answer.status, 403, "{}", answer.text());
+    }
     assert!(origin.requests().iter().all(|seen| !seen.uri.ends_with("/held")), "{:?}", origin.requests());
 }
 
@@ -350,6 +366,37 @@ async fn requests_behind_a_gateway_that_hangs_do_not_queue_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_sidecar_does_not_take_all_connections() {
+    let (world, origin, _ca) = start(usual).await;
+    let ask = || hop_request(&origin, "GET", "/v1", full(""));
+    let mut taken = Vec::new();
+    for _ in 0..HOP_CONNECTIONS_OF_ONE {
+        let (mut sender, connection) = hop::<OriginBody>(world.gateway, own(&world)).await;
+        assert_eq!(sender.send_request(ask()).await.unwrap().status(), 200);
+        taken.push((sender, connection));
+    }
+    let (mut one_more, _connection) = hop::<OriginBody>(world.gateway, own(&world)).await;
+    assert!(one_more.send_request(ask()).await.is_err());
+    // Another sidecar gets in, though without an assignment not far.
+    let roots = std::slice::from_ref(&world.hop_ca.der);
+    let other = world.hop_ca.client("spiffe://acme.example/ns/acme/sa/default/pod/uid-2");
+    let (mut other, _other) = hop::<OriginBody>(world.gateway, hop_client(roots, other).unwrap()).await;
+    assert_eq!(other.send_request(ask()).await.unwrap().status(), 403);
+    let (sender, connection) = taken.pop().unwrap();
+    drop(sender);
+    connection.await.unwrap().ok();
+    let again = async {
+        loop {
+            let (mut sender, _connection) = hop::<OriginBody>(world.gateway, own(&world)).await;
+            if sender.send_request(ask()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("the place must be given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hop_connection_ends_with_its_client_s_certificate() {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -383,6 +430,60 @@ async fn a_hop_connection_ends_with_its_client_s_certificate() {
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
     tokio::time::timeout(DEADLINE, connection).await.expect("the connection must end").unwrap().ok();
     assert!(sender.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_ends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::start(vec![tenant()]).await;
+    // With one byte it may still become HTTP/1.1 or HTTP/2.
+    for said in [&b""[..], b"P"] {
+        let mut tcp = TcpStream::connect(world.proxy).await.unwrap();
+        tcp.write_all(said).await.unwrap();
+        // The clock of this test goes on whenever everything waits.
+        let end = tokio::time::timeout(2 * HEAD_TIMEOUT, tcp.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok(), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_counts_as_a_connection_as_long_as_it_is_open() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, HOST, |mut request, _| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
+            tokio::io::copy(&mut read, &mut write).await.ok();
+        });
+        let builder = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+        builder.body(full("")).unwrap()
+    })
+    .await;
+    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
+    world.names.set(HOST, vec![vec![loopback()]]);
+    let mut http = world.sender(HOST, origin.port()).await;
+    let mut request = get("/socket");
+    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    request.headers_mut().insert("host", format!("{HOST}:{}", origin.port()).parse().unwrap());
+    let response = http.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    let (mut read, mut write) = tokio::io::split(stream);
+    for _ in 0..20 {
+        tokio::io::AsyncWriteExt::write_all(&mut write, b"ping").await.unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut read, &mut [0; 4]).await.unwrap();
+    }
+    // The agent's, and the hop's.
+    assert!(world.metrics.text().contains("clawlock_connections 2\n"), "{}", world.metrics.text());
+    drop((read, write));
+    let given_back = async {
+        while !world.metrics.text().contains("clawlock_connections 1\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, given_back).await.expect("the place must be given back");
 }
 
 /// Assignments of any identity and generation, with one key.
