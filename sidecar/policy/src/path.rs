@@ -38,7 +38,7 @@ impl RequestPath {
     ///
     /// # Errors
     /// When it does not start with `/`, is too long, has an empty segment other than the last, a dot
-    /// segment (also encoded, also followed by `;`), a `;`, `\`, `#`, `?`, a control character, a broken
+    /// segment (also encoded, once or twice, also followed by `;`), a `;`, `\`, `#`, `?`, a control character, a broken
     /// percent-escape, or does not decode to UTF-8.
     pub fn parse(text: &str) -> Result<Self, PathError> {
         if text.len() > MAX_PATH {
@@ -66,6 +66,12 @@ impl RequestPath {
             }
             if decoded.split('/').any(|part| part == "." || part == ".." || part.is_empty()) {
                 return Err(PathError("the path has a dot segment or an encoded empty segment"));
+            }
+            // Some servers, or what is in front of them, decode twice: `%252e%252e` is `..` there.
+            let twice = percent_decode_str(&decoded).decode_utf8_lossy();
+            let splits = |c: char| c.is_control() || matches!(c, '/' | '\\' | ';');
+            if twice != decoded && (twice == "." || twice == ".." || twice.contains(splits)) {
+                return Err(PathError("the path has a separator or dot segment that is encoded twice"));
             }
         }
         Ok(Self(text.to_owned()))

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use http::header;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
-use crate::guard::Guard;
-use crate::limits::DISCARD;
+use crate::guard::{Cut, Guard};
+use crate::limits::{DISCARD, STREAM_WINDOW};
 use crate::upstream::redact::RedactStream;
 
 /// Why a body broke off.
@@ -29,7 +31,10 @@ pub enum GateBody {
 
 /// Bytes from the other side, with what happens to them on the way.
 pub struct Stream {
-    inner: Incoming,
+    // Shared with the watch over a body whose reader may stall; `None` once that has ended it.
+    inner: Arc<Mutex<Option<Incoming>>>,
+    // Ends the watch when it is dropped.
+    _watch: Option<oneshot::Sender<Infallible>>,
     guard: Guard,
     redact: Option<RedactStream>,
     // Whether trailers of it may pass.
@@ -58,7 +63,7 @@ impl GateBody {
         if inner.is_end_stream() {
             return Self::empty();
         }
-        Self::Stream(Box::pin(Stream { inner, guard, redact: None, trailers: true, last: None, ended: false }))
+        Self::Stream(Box::pin(Stream::new(inner, guard, None)))
     }
 
     /// Passes on a request's body. Its trailers stay here, as RFC 9110 section 6.5.1 lets them: some
@@ -78,7 +83,7 @@ impl GateBody {
         if inner.is_end_stream() {
             return Self::empty();
         }
-        Self::Stream(Box::pin(Stream { inner, guard, redact: Some(redact), trailers: true, last: None, ended: false }))
+        Self::Stream(Box::pin(Stream::new(inner, guard, Some(redact))))
     }
 }
 
@@ -102,7 +107,10 @@ impl Body for GateBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
-            Self::Stream(stream) => stream.ended || (stream.redact.is_none() && stream.inner.is_end_stream()),
+            Self::Stream(stream) if stream.ended => stream.last.is_none(),
+            Self::Stream(stream) => {
+                stream.redact.is_none() && lock(&stream.inner).as_ref().is_some_and(Incoming::is_end_stream)
+            }
         }
     }
 
@@ -110,19 +118,46 @@ impl Body for GateBody {
         match self {
             Self::Full(full) => full.size_hint(),
             // Redaction keeps the length, but holds bytes back: the total is still the same.
-            Self::Stream(stream) => stream.inner.size_hint(),
+            Self::Stream(stream) => lock(&stream.inner).as_ref().map(Incoming::size_hint).unwrap_or_default(),
         }
     }
 }
 
+fn lock(inner: &Mutex<Option<Incoming>>) -> MutexGuard<'_, Option<Incoming>> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Stream {
+    fn new(inner: Incoming, guard: Guard, redact: Option<RedactStream>) -> Self {
+        // A body is only asked for more while its reader takes it. One that fits the buffers on the way
+        // is soon over; any other is watched, so that a reader which stalls does not keep it open.
+        let long = inner.size_hint().upper().is_none_or(|size| size > u64::from(STREAM_WINDOW));
+        let inner = Arc::new(Mutex::new(Some(inner)));
+        let watch = long.then(|| {
+            let (watch, over) = oneshot::channel();
+            let (inner, revoked) = (inner.clone(), guard.revoked());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = revoked => drop(lock(&inner).take()),
+                    _ = over => {}
+                }
+            });
+            watch
+        });
+        Self { inner, _watch: watch, guard, redact, trailers: true, last: None, ended: false }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.ended {
             return Poll::Ready(self.last.take().map(Ok));
         }
         loop {
             self.guard.check()?;
-            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            let polled = match lock(&self.inner).as_mut() {
+                Some(inner) => Pin::new(inner).poll_frame(cx),
+                None => return Poll::Ready(Some(Err(Cut::Revoked.into()))),
+            };
+            let frame = match polled {
                 Poll::Pending => {
                     ready!(self.guard.poll_revoked(cx))?;
                     return Poll::Pending;

@@ -75,6 +75,11 @@ impl Guard {
         waiting.as_mut().poll(cx).map(Err)
     }
 
+    /// Completes once it is no longer allowed.
+    pub fn revoked(&self) -> impl Future<Output = ()> + Send + use<> {
+        revoked(self.recheck.clone(), self.epoch.clone())
+    }
+
     /// Runs a future as long as the policy allows it.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Guard {
         tokio::select! {
             biased;
             // Polled first: what was decided before a change must not take one more step after it.
-            () = revoked(self.recheck.clone(), self.epoch.clone()) => Err(Cut::Revoked),
+            () = self.revoked() => Err(Cut::Revoked),
             output = future => Ok(output),
         }
     }

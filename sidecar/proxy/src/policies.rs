@@ -52,6 +52,14 @@ pub enum InstallError {
         /// The generation of both.
         generation: u64,
     },
+    /// It was taken out: a replay.
+    #[error("generation {generation} of {identity} was taken out")]
+    Removed {
+        /// Whom it is for.
+        identity: SpiffeId,
+        /// Its generation.
+        generation: u64,
+    },
     /// Its validity has already ended.
     #[error("generation {offered} of {identity} ended {ago_ms} ms ago")]
     Expired {
@@ -75,6 +83,8 @@ struct Seen {
     /// Digest of what it says beside its times.
     content: String,
     not_after_ms: u64,
+    /// It was taken out.
+    removed: bool,
 }
 
 /// The assignments in force.
@@ -119,10 +129,13 @@ impl PolicyTable {
         let identity = policy.caller().identity.clone();
 
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Seen { generation: installed, content: known, .. }) = seen.get(&identity) {
+        if let Some(Seen { generation: installed, content: known, removed, .. }) = seen.get(&identity) {
             let installed = *installed;
             if generation < installed {
                 return Err(InstallError::Older { identity, offered: generation, installed });
+            }
+            if generation == installed && *removed {
+                return Err(InstallError::Removed { identity, generation });
             }
             // A generation names one content: answers are kept and acknowledged by it.
             if generation == installed && content != *known {
@@ -143,7 +156,7 @@ impl PolicyTable {
         if now_ms >= not_after_ms {
             return Err(InstallError::Expired { identity, offered: generation, ago_ms: now_ms - not_after_ms });
         }
-        seen.insert(identity.clone(), Seen { generation, content, not_after_ms });
+        seen.insert(identity.clone(), Seen { generation, content, not_after_ms, removed: false });
         self.change(|table| {
             table.insert(identity, policy);
         });
@@ -155,9 +168,12 @@ impl PolicyTable {
         Ok(codec::decode(envelope.verify(envelope::DOCUMENT, &self.keys)?)?)
     }
 
-    /// Takes an identity out: its pod has ended. Its older assignments stay refused.
+    /// Takes an identity out: its pod has ended. Its assignments up to this one stay refused.
     pub fn remove(&self, identity: &SpiffeId) {
-        let _seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = seen.get_mut(identity) {
+            last.removed = true;
+        }
         self.change(|table| {
             table.remove(identity);
         });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +36,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::client::{Answer, get};
 use crate::origin::{Origin, OriginBody, full, pieces};
-use crate::world::{HOST, TestCa, TestClock, World, http_rule, loopback, policy, tenant, usual, vendor};
+use crate::world::{CANARY, HOST, TestCa, TestClock, World, http_rule, loopback, policy, tenant, usual, vendor};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const HOUR_MS: u64 = 3_600_000;
@@ -210,6 +210,58 @@ async fn a_stream_ends_when_its_address_or_credential_is_no_longer_the_upstream_
     }
 }
 
+/// A reader that stalls is asked for nothing, so the body on the way is not looked at any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_reader_does_not_keep_a_revoked_stream_open() {
+    let ca = TestCa::new();
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+    let alive = Mutex::new(Some(alive));
+    let counter = pulled.clone();
+    let origin = Origin::tls(&ca, HOST, move |_, _| {
+        let (counter, alive) = (counter.clone(), alive.lock().unwrap().take());
+        let endless = stream::repeat_with(move || {
+            let _held = &alive;
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[b'x'; 16 * 1024])))
+        });
+        Response::new(BodyExt::boxed(StreamBody::new(endless)))
+    })
+    .await;
+    let documents = usual(vendor(origin.port(), &ca.pem));
+    let world = World::start(documents.clone()).await;
+    world.names.set(HOST, vec![vec![loopback()]]);
+    let mut http = world.sender(HOST, origin.port()).await;
+    let mut request = get("/events");
+    request.headers_mut().insert("host", format!("{HOST}:{}", origin.port()).parse().unwrap());
+    let response = http.send_request(request).await.unwrap();
+    // Every buffer on the way is full once the server is asked for nothing any more.
+    let full = async {
+        let mut before = usize::MAX;
+        while before != pulled.load(Ordering::SeqCst) {
+            before = pulled.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, full).await.unwrap();
+    let blocked = vec![http_rule("none", "vendor", &[], &[], Tier::Block)];
+    world.install(vec![tenant(), policy(blocked), documents[2].clone()]);
+    assert!(tokio::time::timeout(DEADLINE, gone).await.expect("the upstream's stream must end").is_err());
+    drop(response);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class12_a_path_that_is_encoded_twice_has_two_readings() {
+    let (world, origin, _ca) = start(usual).await;
+    for path in ["/a/%252e%252e/b", "/a/%252E./b", "/a%252fb", "/a/..%253bx/b", "/a%255cb", "/a%2500"] {
+        assert_eq!(world.https(HOST, origin.port(), get(path)).await.code(), "BadRequest", "{path}");
+    }
+    assert!(origin.requests().is_empty());
+    for path in ["/a/100%25", "/a/%2541", "/v1.2%252e3"] {
+        assert_eq!(world.https(HOST, origin.port(), get(path)).await.status, 200, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_method_in_lower_case_is_no_other_method() {
     let (world, origin, _ca) = start(usual).await;
@@ -276,6 +328,31 @@ async fn a_request_s_trailers_carry_nothing() {
     let request = Request::builder().method("POST").uri(format!("https://{HOST}:{port}/")).body(body).unwrap();
     let answer = Answer::of(agent.send_request(request).await.unwrap()).await;
     assert_eq!(answer.text(), "body hello trailers ");
+}
+
+/// The end of a body that could begin a credential is held back until it is over, trailers included.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_of_a_response_pass_behind_an_end_that_was_held_back() {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, HOST, |_, _| {
+        let mut fields = HeaderMap::new();
+        fields.insert("grpc-status", "7".parse().unwrap());
+        fields.insert("x-echo", CANARY.parse().unwrap());
+        fields.insert("set-cookie", "session=1".parse().unwrap());
+        let begun = Bytes::copy_from_slice(&CANARY.as_bytes()[..5]);
+        let frames = [Frame::data(begun), Frame::trailers(fields)];
+        Response::new(BodyExt::boxed(StreamBody::new(stream::iter(frames.into_iter().map(Ok::<_, Infallible>)))))
+    })
+    .await;
+    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
+    world.names.set(HOST, vec![vec![loopback()]]);
+    let request = get(&format!("https://{HOST}:{}/", origin.port()));
+    let response = world.sender2(HOST, origin.port()).await.send_request(request).await.unwrap();
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap().clone();
+    assert_eq!(collected.to_bytes(), &CANARY.as_bytes()[..5]);
+    assert_eq!(trailers["grpc-status"], "7");
+    assert!(!format!("{trailers:?}").contains(CANARY) && !trailers.contains_key("set-cookie"), "{trailers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -539,6 +616,16 @@ fn a_generation_names_one_content() {
     assert!(matches!(other, Err(InstallError::Differs { generation: 1, .. })), "{other:?}");
     assert_eq!(table.active(&identity("uid-1")).unwrap().0.caller().workload.labels["team"], "a");
     assert_eq!(signer.install(&table, "uid-1", 2, "b").unwrap(), 2);
+}
+
+#[test]
+fn what_was_taken_out_does_not_come_back_by_the_same_ticket() {
+    let (signer, table) = Signer::new();
+    signer.install(&table, "uid-1", 3, "a").unwrap();
+    table.remove(&identity("uid-1"));
+    assert!(matches!(signer.install(&table, "uid-1", 3, "a"), Err(InstallError::Removed { generation: 3, .. })));
+    assert!(!table.has(&identity("uid-1")));
+    assert_eq!(signer.install(&table, "uid-1", 4, "a").unwrap(), 4);
 }
 
 #[test]
