@@ -14,8 +14,9 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::watch;
 
 use crate::body::{ReadError, read};
+use crate::budget::{Budget, Share};
 use crate::guard::{Guard, Recheck};
-use crate::limits::{BODY_TIMEOUT, DECIDED_BODY};
+use crate::limits::{BODY_TIMEOUT, DECIDED_BODIES, DECIDED_BODY};
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
 use crate::request::{KnownBody, Question, Target, check_authority, clean_headers, parse_path};
@@ -28,6 +29,7 @@ pub struct Decider {
     audit: Arc<dyn AuditSink>,
     metrics: Arc<Metrics>,
     ids: RequestIds,
+    bodies: Budget,
 }
 
 /// A request that may be allowed: its question, and what is forwarded beside it.
@@ -43,6 +45,7 @@ pub struct Asked {
     /// The rest of the body.
     pub body: Held,
     epoch: watch::Receiver<u64>,
+    share: Option<Arc<Share>>,
 }
 
 /// A request's body after the decision.
@@ -77,7 +80,7 @@ impl Decider {
     /// Puts the parts together.
     #[must_use]
     pub fn new(gate: Gate, policies: Arc<PolicyTable>, audit: Arc<dyn AuditSink>, metrics: Arc<Metrics>) -> Self {
-        Self { gate, policies, audit, metrics, ids: RequestIds::new() }
+        Self { gate, policies, audit, metrics, ids: RequestIds::new(), bodies: Budget::default() }
     }
 
     /// The assignments.
@@ -115,7 +118,10 @@ impl Decider {
         let now_ms = self.policies.now_ms();
         let caller = asked.policy.caller().clone();
         if asked.policy.needs_body(&asked.question.facts(&caller, now_ms)) {
-            asked.read_body().await.map_err(|denial| Box::new(Refused { denial, action: asked.question.record() }))?;
+            asked
+                .read_body(&self.bodies)
+                .await
+                .map_err(|denial| Box::new(Refused { denial, action: asked.question.record() }))?;
         }
         match decide(&asked.policy, &asked.question.facts(&caller, now_ms)) {
             Verdict::Allow(permit) => Ok((asked, permit)),
@@ -175,6 +181,7 @@ impl Decider {
             headers: parts.headers,
             body: Held::Streaming(body),
             epoch,
+            share: None,
         })
     }
 
@@ -238,14 +245,24 @@ impl Decider {
 }
 
 impl Asked {
-    async fn read_body(&mut self) -> Result<(), Denial> {
+    async fn read_body(&mut self, budget: &Budget) -> Result<(), Denial> {
         let Held::Streaming(incoming) = std::mem::replace(&mut self.body, Held::Whole(Bytes::new())) else {
             return Ok(());
         };
+        let bound = DECIDED_BODY as u64;
+        let most = incoming.size_hint().upper().map_or(bound, |size| size.min(bound));
+        let most = usize::try_from(most).unwrap_or(DECIDED_BODY);
+        let share = budget.take(&self.policy.caller().identity, most);
+        let mut share = share.ok_or_else(|| {
+            let detail = format!("more than {DECIDED_BODIES} bytes of this caller's bodies wait for decisions");
+            denial::of(Code::Overloaded, detail)
+        })?;
         let bytes = read(incoming, DECIDED_BODY, BODY_TIMEOUT).await.map_err(|error| match error {
             ReadError::TooLarge(_) => denial::of(Code::BodyTooLarge, format!("{error}, and a rule must read it whole")),
             ReadError::Timeout(_) | ReadError::Broken => denial::of(Code::BadRequest, error.to_string()),
         })?;
+        share.shrink(bytes.len());
+        self.share = Some(Arc::new(share));
         self.body = Held::Whole(bytes.clone());
         let coding = self.headers.get(header::CONTENT_ENCODING);
         // Nobody else holds the question yet, so this changes it in place.
@@ -273,6 +290,7 @@ impl Asked {
             question: self.question.clone(),
             upstream: self.upstream.clone(),
             credential: permit.credential(),
+            _share: self.share.clone(),
         };
         Guard::new(Arc::new(recheck), self.epoch.clone())
     }
@@ -285,6 +303,8 @@ struct HttpRecheck {
     question: Arc<Question>,
     upstream: Arc<Upstream>,
     credential: bool,
+    // The question holds the body as long as the stream lives.
+    _share: Option<Arc<Share>>,
 }
 
 impl Recheck for HttpRecheck {

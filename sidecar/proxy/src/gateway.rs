@@ -97,11 +97,13 @@ impl Gateway {
             Err(denial) => return Err(Box::new(Refused { denial, action })),
         };
         let guard = asked.guard(&self.decider, &permit);
+        let handshake = upgrade.is_some().then(websocket::Handshake::new).transpose();
+        let handshake = handshake.map_err(|why| refuse(denial::of(Code::Overloaded, why.to_owned())))?;
         let exchange = if upgrade.is_some() { Exchange::WebSocket } else { Exchange::Http };
         let work = async {
             let way =
                 self.upstreams.connect_upstream(permit, receipt, asked.upstream.clone(), &target, exchange).await?;
-            let request = outgoing(asked, &guard, exchange)?;
+            let request = outgoing(asked, &guard, handshake.as_ref())?;
             way.send(request).await
         };
         let sent = match guard.run(work).await {
@@ -109,8 +111,8 @@ impl Gateway {
             Err(_) => Err(denial::of(Code::NoMatch, "a change of policy no longer allows this request".to_owned())),
         };
         let (response, injector) = sent.map_err(|denial| Box::new(Refused { denial, action: action.clone() }))?;
-        let passed = match upgrade {
-            Some(upgrade) => switch(response, upgrade, injector, guard),
+        let passed = match upgrade.zip(handshake) {
+            Some((upgrade, handshake)) => switch(response, &handshake, upgrade, injector, guard),
             None => pass(response, injector.as_deref(), guard),
         };
         passed.map_err(|denial| Box::new(Refused { denial, action }))
@@ -142,16 +144,20 @@ fn read_hop(asking: &mut Asking, parts: &http::request::Parts) -> Result<(Target
     Ok((Target::parse(scheme, authority)?, upstream))
 }
 
-fn outgoing(asked: Asked, guard: &Guard, exchange: Exchange) -> Result<Request<GateBody>, Denial> {
+fn outgoing(
+    asked: Asked,
+    guard: &Guard,
+    handshake: Option<&websocket::Handshake>,
+) -> Result<Request<GateBody>, Denial> {
     let Asked { question, policy: _, upstream: _, mut headers, body, .. } = asked;
     let invalid = |why: &dyn std::fmt::Display| denial::of(Code::BadRequest, format!("cannot be forwarded: {why}"));
-    let body = match (exchange, body) {
-        (Exchange::WebSocket, _) => {
-            websocket::to_http1(&mut headers).map_err(|why| invalid(&why))?;
+    let body = match (handshake, body) {
+        (Some(handshake), _) => {
+            handshake.write(&mut headers);
             GateBody::empty()
         }
-        (Exchange::Http, Held::Whole(bytes)) => GateBody::full(bytes),
-        (Exchange::Http, Held::Streaming(incoming)) => GateBody::request(incoming, guard.clone()),
+        (None, Held::Whole(bytes)) => GateBody::full(bytes),
+        (None, Held::Streaming(incoming)) => GateBody::request(incoming, guard.clone()),
     };
     // The body frames itself; a length that the client stated is checked by the one who reads it.
     let mut request = Request::builder()
@@ -197,6 +203,7 @@ fn pass(response: Response<Incoming>, injector: Option<&Injector>, guard: Guard)
 
 fn switch(
     mut response: Response<Incoming>,
+    handshake: &websocket::Handshake,
     client: hyper::upgrade::OnUpgrade,
     injector: Option<Arc<Injector>>,
     guard: Guard,
@@ -212,9 +219,9 @@ fn switch(
     }
     let server = hyper::upgrade::on(&mut response);
     let (mut parts, _) = response.into_parts();
-    let protocol = parts.headers.get(header::UPGRADE).map_or(&b""[..], |protocol| protocol.as_bytes());
-    if !protocol.eq_ignore_ascii_case(websocket::WEBSOCKET.as_bytes()) {
-        let detail = "the upstream switched to another protocol than WebSocket".to_owned();
+    if !handshake.is_answered(&mut parts.headers) {
+        // What follows would be a raw stream to something that does not speak WebSocket.
+        let detail = "the upstream switched protocols without proof of a WebSocket handshake".to_owned();
         return Err(denial::of(Code::UpstreamResponse, detail));
     }
     if injector.is_some() && parts.headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {

@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod agent;
 pub mod body;
+mod budget;
 pub mod clock;
 pub mod credentials;
 pub mod denial;

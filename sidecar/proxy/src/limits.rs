@@ -7,6 +7,10 @@ use std::time::Duration;
 /// can judge are far smaller; 1 MiB times the requests at once bounds memory.
 pub const DECIDED_BODY: usize = 1024 * 1024;
 
+/// Bytes of bodies that are held for decisions for one caller at once: a pod that sends many large bodies
+/// runs into its own bound before it takes the gateway's memory from others.
+pub const DECIDED_BODIES: usize = 32 * 1024 * 1024;
+
 /// How much of a body that is too large is read and thrown away, so that its sender gets the answer.
 pub const DISCARD: usize = 32 * 1024 * 1024;
 
@@ -87,6 +91,9 @@ pub const ADDRESSES: usize = 8;
 
 /// Upstream hosts for which connections and TLS configurations are kept.
 pub const POOL_KEYS: usize = 1024;
+
+/// Connections of the admin listener at once: a probe, a scraper and a person.
+pub const ADMIN_CONNECTIONS: usize = 32;
 
 /// Answers of `/v1/decide` that are kept for repeated request ids.
 pub const DECIDE_REPLAYS: usize = 4096;

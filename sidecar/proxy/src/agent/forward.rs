@@ -37,7 +37,9 @@ impl AgentGate {
     ) -> Result<Response<GateBody>, Box<Refused>> {
         let upgrade = websocket::is_upgrade(&request).then(|| {
             let place = request.extensions_mut().remove::<Place>();
-            (hyper::upgrade::on(&mut request), place)
+            // The key is this hop's: the gateway makes one of its own for the upstream.
+            let key = request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
+            Switch { client: hyper::upgrade::on(&mut request), place, accept: key.as_ref().map(websocket::accept) }
         });
         let (parts, body) = request.into_parts();
         // The gateway records what is allowed, when it decides again; the permit ends here.
@@ -54,10 +56,7 @@ impl AgentGate {
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
             .map_err(|error| refuse(unavailable(&error)))?;
         match upgrade {
-            Some(upgrade) if response.status() == StatusCode::OK => {
-                let (client, place) = upgrade;
-                Ok(switch(response, client, guard, place))
-            }
+            Some(upgrade) if response.status() == StatusCode::OK => Ok(upgrade.answer(response, guard)),
             _ => pass(response, guard).map_err(refuse),
         }
     }
@@ -112,29 +111,39 @@ fn pass(response: Response<Incoming>, guard: Guard) -> Result<Response<GateBody>
     Ok(Response::from_parts(parts, GateBody::stream(body, guard)))
 }
 
-fn switch(
-    mut response: Response<Incoming>,
+/// A WebSocket handshake of the agent that waits for the gateway's answer.
+struct Switch {
     client: OnUpgrade,
-    guard: Guard,
     place: Option<Place>,
-) -> Response<GateBody> {
-    let gateway = hyper::upgrade::on(&mut response);
-    tokio::spawn(async move {
-        let _place = place;
-        match tokio::try_join!(client, gateway) {
-            Ok((client, gateway)) => {
-                let carried = tunnel::carry(TokioIo::new(client), TokioIo::new(gateway), None, &guard).await;
-                if let Err(cut) = carried {
-                    tracing::info!(%cut, "WebSocket closed");
+    accept: Option<HeaderValue>,
+}
+
+impl Switch {
+    /// Answers the handshake and carries what follows.
+    fn answer(self, mut response: Response<Incoming>, guard: Guard) -> Response<GateBody> {
+        let Self { client, place, accept } = self;
+        let gateway = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            let _place = place;
+            match tokio::try_join!(client, gateway) {
+                Ok((client, gateway)) => {
+                    let carried = tunnel::carry(TokioIo::new(client), TokioIo::new(gateway), None, &guard).await;
+                    if let Err(cut) = carried {
+                        tracing::info!(%cut, "WebSocket closed");
+                    }
                 }
+                Err(error) => tracing::debug!(%error, "WebSocket broke off"),
             }
-            Err(error) => tracing::debug!(%error, "WebSocket broke off"),
+        });
+        let mut answer = Response::new(GateBody::empty());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let fields = answer.headers_mut();
+        *fields = response.headers().clone();
+        fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        fields.insert(header::UPGRADE, HeaderValue::from_static(websocket::WEBSOCKET));
+        if let Some(accept) = accept {
+            fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
         }
-    });
-    let mut answer = Response::new(GateBody::empty());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *answer.headers_mut() = response.headers().clone();
-    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(websocket::WEBSOCKET));
-    answer
+        answer
+    }
 }

@@ -58,4 +58,10 @@ async fn class21_nothing_can_be_changed_here() {
             assert_eq!(ask(&world, request).await.status, 405, "{method} {path}");
         }
     }
+
+    for (name, value) in [("origin", "http://evil.test"), ("sec-fetch-site", "cross-site")] {
+        let mut page = get("/metrics");
+        page.headers_mut().insert(name, value.parse().unwrap());
+        assert_eq!(ask(&world, page).await.status, 403, "class14 {name}");
+    }
 }

@@ -35,7 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::client::{Answer, get};
-use crate::origin::{Origin, OriginBody, full, pieces};
+use crate::origin::{Origin, OriginBody, full, pieces, websocket};
 use crate::world::{CANARY, HOST, TestCa, TestClock, World, http_rule, loopback, policy, tenant, usual, vendor};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -381,20 +381,26 @@ async fn a_body_in_many_pieces_is_read_and_forwarded_whole() {
 async fn an_upgrade_to_anything_but_a_plain_websocket_is_refused() {
     let ca = TestCa::new();
     let origin = Origin::tls(&ca, HOST, |request, _| {
-        let builder = Response::builder().status(101).header("connection", "upgrade");
+        let bare = Response::builder().status(101).header("connection", "upgrade");
         let builder = match request.uri().path() {
-            "/h2c" => builder.header("upgrade", "h2c"),
-            "/none" => builder,
-            _ => builder.header("upgrade", "websocket").header("sec-websocket-extensions", "permessage-deflate"),
+            "/h2c" => bare.header("upgrade", "h2c"),
+            "/none" => bare,
+            "/unproven" => bare.header("upgrade", "websocket"),
+            "/echo" => {
+                bare.header("upgrade", "websocket").header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+            }
+            _ => websocket(&request).header("sec-websocket-extensions", "permessage-deflate"),
         };
         builder.body(full("")).unwrap()
     })
     .await;
     let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
     world.names.set(HOST, vec![vec![loopback()]]);
-    for path in ["/h2c", "/none", "/deflate"] {
+    for path in ["/h2c", "/none", "/unproven", "/echo", "/deflate"] {
         let mut request = get(path);
-        for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {
+        for (name, value) in
+            [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]
+        {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         assert_eq!(world.https(HOST, origin.port(), request).await.code(), "UpstreamResponse", "{path}");
@@ -532,15 +538,16 @@ async fn a_websocket_counts_as_a_connection_as_long_as_it_is_open() {
             let (mut read, mut write) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
             tokio::io::copy(&mut read, &mut write).await.ok();
         });
-        let builder = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
-        builder.body(full("")).unwrap()
+        websocket(&request).body(full("")).unwrap()
     })
     .await;
     let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
     world.names.set(HOST, vec![vec![loopback()]]);
     let mut http = world.sender(HOST, origin.port()).await;
     let mut request = get("/socket");
-    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {
+    for (name, value) in
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]
+    {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
     request.headers_mut().insert("host", format!("{HOST}:{}", origin.port()).parse().unwrap());

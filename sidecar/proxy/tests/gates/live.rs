@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::get;
-use crate::origin::{Origin, full, pieces};
+use crate::origin::{Origin, full, pieces, websocket};
 use crate::world::{HOST, TestCa, World, http_rule, loopback, policy, tenant, usual, vendor};
 
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -51,8 +51,7 @@ async fn an_open_websocket_ends_when_the_agent_is_halted() {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
         });
-        let builder = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
-        builder.body(full("")).unwrap()
+        websocket(&request).body(full("")).unwrap()
     })
     .await;
     let documents = usual(vendor(origin.port(), &ca.pem));
@@ -60,7 +59,9 @@ async fn an_open_websocket_ends_when_the_agent_is_halted() {
     world.names.set(HOST, vec![vec![loopback()]]);
     let mut http = world.sender(HOST, origin.port()).await;
     let mut request = get("/socket");
-    for (name, value) in [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")] {
+    for (name, value) in
+        [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")]
+    {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
     request.headers_mut().insert("host", format!("{HOST}:{}", origin.port()).parse().unwrap());

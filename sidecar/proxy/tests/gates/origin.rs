@@ -45,6 +45,19 @@ pub(crate) fn full(body: impl Into<Bytes>) -> OriginBody {
     Full::new(body.into()).boxed()
 }
 
+/// The `101` that answers a WebSocket handshake.
+pub(crate) fn websocket(request: &Request<()>) -> http::response::Builder {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    use base64::Engine as _;
+    let key = request.headers()["sec-websocket-key"].to_str().unwrap();
+    let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+    Response::builder()
+        .status(101)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-accept", base64::engine::general_purpose::STANDARD.encode(proof))
+}
+
 /// A body whose pieces a test sends.
 pub(crate) fn pieces() -> (mpsc::UnboundedSender<Bytes>, OriginBody) {
     let (sender, receiver) = mpsc::unbounded_channel();
