@@ -55,9 +55,8 @@ impl Running {
         let stdout = child.stdout.take().ok_or("the child has no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).map_err(|e| format!("role {args:?}: {e}"))?;
-        let ready = serde_json::from_str(&line).map_err(|_| {
-            format!("role {args:?} ended before it was ready; what it wrote to standard error says why")
-        });
+        let ready = serde_json::from_str(&line)
+            .map_err(|_| format!("role {args:?} ended before it was ready; what it wrote to standard error says why"));
         match ready {
             Ok(ready) => Ok(Self { child, ready }),
             Err(problem) => {

@@ -136,9 +136,9 @@ fn policy(rules: usize, condition: bool) -> Result<Policy, String> {
 fn other_rule(n: usize) -> RuleDoc {
     let upstream = format!("up{}", n / RULES_PER_UPSTREAM);
     let matches = match n % 4 {
-        0 | 1 if n % 10 == 0 => MatchDoc::Tools(vec![format!("tool{n}_*")]),
+        0 | 1 if n.is_multiple_of(10) => MatchDoc::Tools(vec![format!("tool{n}_*")]),
         0 | 1 => MatchDoc::Tools(vec![format!("tool{n}")]),
-        2 if n % 10 == 0 => MatchDoc::Operations(vec![format!("{upstream}.list_{n}_*")]),
+        2 if n.is_multiple_of(10) => MatchDoc::Operations(vec![format!("{upstream}.list_{n}_*")]),
         2 => MatchDoc::Operations(vec![format!("{upstream}.op_{n}")]),
         _ => MatchDoc::Http(HttpMatchDoc {
             upstreams: vec![upstream],
@@ -146,7 +146,7 @@ fn other_rule(n: usize) -> RuleDoc {
             paths: vec![format!("/area{n}/**")],
         }),
     };
-    let tier = if n % 5 == 0 { Tier::Block } else { Tier::Auto };
+    let tier = if n.is_multiple_of(5) { Tier::Block } else { Tier::Auto };
     RuleDoc { name: format!("rule-{n}"), matches, when: None, tier }
 }
 
@@ -177,7 +177,12 @@ fn other_upstream(n: usize) -> UpstreamDoc {
         arguments: Vec::new(),
     });
     let operations = operations.collect();
-    UpstreamDoc { name: format!("up{n}"), hosts: vec![format!("up{n}.bench.test")], operations, ..bench_upstream("", Scheme::Https, 443) }
+    UpstreamDoc {
+        name: format!("up{n}"),
+        hosts: vec![format!("up{n}.bench.test")],
+        operations,
+        ..bench_upstream("", Scheme::Https, 443)
+    }
 }
 
 /// The upstream that the benchmarks call.

@@ -197,7 +197,12 @@ impl Comparison {
         if let Some((idle, held)) = self.most_memory {
             let (now_idle, now_held) = (Figures::megabytes(subject.idle_kib), Figures::megabytes(subject.held_kib));
             check("memory idle", format!("{now_idle:.1} MB"), format!("<= {idle:.0} MB"), now_idle <= idle);
-            check("memory, 1,000 connections", format!("{now_held:.1} MB"), format!("<= {held:.0} MB"), now_held <= held);
+            check(
+                "memory, 1,000 connections",
+                format!("{now_held:.1} MB"),
+                format!("<= {held:.0} MB"),
+                now_held <= held,
+            );
         }
         checks
     }

@@ -180,7 +180,8 @@ fn complete(answer: &[u8]) -> Result<bool, String> {
     };
     let body = &answer[head..];
     let done = if let Some(length) = value("content-length:") {
-        let length: usize = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok()).ok_or("a bad Content-Length")?;
+        let length: usize =
+            std::str::from_utf8(length).ok().and_then(|text| text.parse().ok()).ok_or("a bad Content-Length")?;
         body.len() >= length
     } else if value("transfer-encoding:").is_some() {
         body.ends_with(b"0\r\n\r\n")

@@ -20,7 +20,10 @@ impl Report {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "Measured process on core 0, load generator and origin on core 1; loopback, 300-byte JSON answers.")?;
+        writeln!(
+            out,
+            "Measured process on core 0, load generator and origin on core 1; loopback, 300-byte JSON answers."
+        )?;
         writeln!(out, "Every figure is the median of the rounds. The ratios within one run count, not the figures.")?;
         if self.quick {
             writeln!(out, "QUICK RUN: one short round; it shows that everything works, the figures mean little.")?;
@@ -29,7 +32,11 @@ impl Report {
             writeln!(out, "ONE CORE ONLY: both sides share it, so the figures cannot be compared with others.")?;
         }
         if self.load > BUSY {
-            writeln!(out, "BUSY MACHINE: load average {:.1} at the start; other processes disturb the figures.", self.load)?;
+            writeln!(
+                out,
+                "BUSY MACHINE: load average {:.1} at the start; other processes disturb the figures.",
+                self.load
+            )?;
         }
         self.write_decide(out)?;
         for comparison in &self.comparisons {
@@ -71,7 +78,19 @@ impl Comparison {
         writeln!(
             out,
             "  {:40} {:>7} {:>7} {:>7} {:>9} {:>6} {:>7} {:>8} {:>9} {:>6} {:>6}   {:>6} {:>6}",
-            "", "p50 µs", "p99 µs", "CPU µs", "max /s", "core", "CPU µs", "new /s", "new p50", "idle", "1,000", "max", "p50"
+            "",
+            "p50 µs",
+            "p99 µs",
+            "CPU µs",
+            "max /s",
+            "core",
+            "CPU µs",
+            "new /s",
+            "new p50",
+            "idle",
+            "1,000",
+            "max",
+            "p50"
         )?;
         let base = self.parties.get(1);
         for party in &self.parties {

@@ -282,7 +282,8 @@ mod tests {
         let (_reader, mut blocked) = io::pipe().unwrap();
         blocked.write_all(&vec![b' '; 1 << 16]).unwrap();
         let sink = JsonLines::new(blocked).unwrap();
-        let commits: Vec<_> = (0..=QUEUE + 1).map(|n| sink.enqueue(record(&n.to_string()))).collect();
+        // The writer takes what has come until it wakes, at most a full queue, and then blocks; the next queue fills.
+        let commits: Vec<_> = (0..=2 * QUEUE).map(|n| sink.enqueue(record(&n.to_string()))).collect();
         assert!(commits.iter().any(|c| matches!(c, Err(AuditError::Full(QUEUE)))));
     }
 

@@ -210,14 +210,23 @@ pub enum ReadError {
     /// It broke off.
     #[error("the body broke off")]
     Broken,
+    /// Its reader may hold no more.
+    #[error("too many bytes of bodies wait for decisions")]
+    NoRoom,
 }
 
 /// Reads a body whole. What is beyond `limit` is thrown away, up to [`DISCARD`], before that is said: a
-/// client that still writes would otherwise see its connection break instead of the answer.
+/// client that still writes would otherwise see its connection break instead of the answer. `room` is
+/// asked for every piece that is kept.
 ///
 /// # Errors
-/// When it is larger than `limit`, too slow, or breaks off.
-pub async fn read<B>(body: B, limit: usize, timeout: Duration) -> Result<Bytes, ReadError>
+/// When it is larger than `limit`, too slow, breaks off, or there is no room for it.
+pub async fn read<B>(
+    body: B,
+    limit: usize,
+    timeout: Duration,
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Bytes, ReadError>
 where
     B: Body<Data = Bytes>,
 {
@@ -235,6 +244,8 @@ where
             }
             if size > limit {
                 (first, all) = (Bytes::new(), Vec::new());
+            } else if !room(data.len()) {
+                return Err(ReadError::NoRoom);
             } else if first.is_empty() {
                 first = data;
             } else {

@@ -25,38 +25,33 @@ impl Budget {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes bytes for a caller; `None` when it would hold more than [`DECIDED_BODIES`].
-    pub(crate) fn take(&self, identity: &SpiffeId, bytes: usize) -> Option<Share> {
-        let mut in_use = self.lock();
-        let held = in_use.get(identity).copied().unwrap_or_default();
-        let total = held.checked_add(bytes).filter(|total| *total <= DECIDED_BODIES)?;
-        in_use.insert(identity.clone(), total);
-        Some(Share { budget: self.clone(), identity: identity.clone(), bytes })
+    /// A caller's share, without a byte yet.
+    pub(crate) fn share(&self, identity: &SpiffeId) -> Share {
+        Share { budget: self.clone(), identity: identity.clone(), bytes: 0 }
     }
 }
 
 impl Share {
-    /// Gives back what is beyond `bytes`.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
-        let back = self.bytes.saturating_sub(bytes);
-        self.give_back(back);
-    }
-
-    fn give_back(&mut self, bytes: usize) {
+    /// Takes more bytes. Says no when the caller would hold more than [`DECIDED_BODIES`].
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let mut in_use = self.budget.lock();
-        if let Some(held) = in_use.get_mut(&self.identity) {
-            *held = held.saturating_sub(bytes);
-            if *held == 0 {
-                in_use.remove(&self.identity);
-            }
-        }
-        self.bytes -= bytes;
+        let held = in_use.get(&self.identity).copied().unwrap_or_default();
+        let Some(total) = held.checked_add(bytes).filter(|total| *total <= DECIDED_BODIES) else { return false };
+        in_use.insert(self.identity.clone(), total);
+        self.bytes += bytes;
+        true
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.give_back(self.bytes);
+        let mut in_use = self.budget.lock();
+        if let Some(held) = in_use.get_mut(&self.identity) {
+            *held = held.saturating_sub(self.bytes);
+            if *held == 0 {
+                in_use.remove(&self.identity);
+            }
+        }
     }
 }
 
@@ -68,12 +63,12 @@ mod tests {
     fn one_caller_s_bound_is_its_own_and_is_given_back() {
         let budget = Budget::default();
         let pod = |uid| SpiffeId::of_pod("acme.example", "acme", "default", uid).unwrap();
-        let mut first = budget.take(&pod("1"), DECIDED_BODIES).unwrap();
-        assert!(budget.take(&pod("1"), 1).is_none());
-        assert!(budget.take(&pod("2"), DECIDED_BODIES).is_some());
-        first.shrink(10);
-        assert!(budget.take(&pod("1"), DECIDED_BODIES - 10).is_some());
+        let mut first = budget.share(&pod("1"));
+        assert!(first.grow(DECIDED_BODIES - 1) && first.grow(1) && !first.grow(1));
+        assert!(!budget.share(&pod("1")).grow(1));
+        assert!(budget.share(&pod("2")).grow(DECIDED_BODIES));
         drop(first);
+        assert!(budget.share(&pod("1")).grow(DECIDED_BODIES));
         assert!(budget.lock().is_empty());
     }
 }

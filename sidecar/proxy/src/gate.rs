@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::body::{ReadError, read};
 use crate::budget::{Budget, Share};
 use crate::guard::{Guard, Recheck};
-use crate::limits::{BODY_TIMEOUT, DECIDED_BODIES, DECIDED_BODY};
+use crate::limits::{BODY_TIMEOUT, DECIDED_BODY};
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
 use crate::request::{KnownBody, Question, Target, check_authority, clean_headers, parse_path};
@@ -249,19 +249,13 @@ impl Asked {
         let Held::Streaming(incoming) = std::mem::replace(&mut self.body, Held::Whole(Bytes::new())) else {
             return Ok(());
         };
-        let bound = DECIDED_BODY as u64;
-        let most = incoming.size_hint().upper().map_or(bound, |size| size.min(bound));
-        let most = usize::try_from(most).unwrap_or(DECIDED_BODY);
-        let share = budget.take(&self.policy.caller().identity, most);
-        let mut share = share.ok_or_else(|| {
-            let detail = format!("more than {DECIDED_BODIES} bytes of this caller's bodies wait for decisions");
-            denial::of(Code::Overloaded, detail)
-        })?;
-        let bytes = read(incoming, DECIDED_BODY, BODY_TIMEOUT).await.map_err(|error| match error {
+        let mut share = budget.share(&self.policy.caller().identity);
+        let bytes = read(incoming, DECIDED_BODY, BODY_TIMEOUT, |more| share.grow(more)).await;
+        let bytes = bytes.map_err(|error| match error {
             ReadError::TooLarge(_) => denial::of(Code::BodyTooLarge, format!("{error}, and a rule must read it whole")),
+            ReadError::NoRoom => denial::of(Code::Overloaded, error.to_string()),
             ReadError::Timeout(_) | ReadError::Broken => denial::of(Code::BadRequest, error.to_string()),
         })?;
-        share.shrink(bytes.len());
         self.share = Some(Arc::new(share));
         self.body = Held::Whole(bytes.clone());
         let coding = self.headers.get(header::CONTENT_ENCODING);

@@ -153,10 +153,10 @@ impl AgentGate {
             let detail = "the Content-Type must be application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Wrong content type", detail));
         }
-        let body = read(body, DECIDE_REQUEST, BODY_TIMEOUT).await.map_err(|error| match error {
+        let body = read(body, DECIDE_REQUEST, BODY_TIMEOUT, |_| true).await.map_err(|error| match error {
             ReadError::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", error.to_string()),
             ReadError::Timeout(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Body too slow", error.to_string()),
-            ReadError::Broken => Problem::new(StatusCode::BAD_REQUEST, "Body broke off", error.to_string()),
+            ReadError::Broken | ReadError::NoRoom => Problem::new(StatusCode::BAD_REQUEST, "Body broke off", error.to_string()),
         })?;
         self.decide_once(&body).await
     }
