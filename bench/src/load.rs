@@ -6,6 +6,7 @@
 
 mod client;
 mod drive;
+mod local;
 
 pub(crate) use client::{Connection, Style, Target};
 pub(crate) use drive::{closed_loop, fresh_loop, hold, open_loop};

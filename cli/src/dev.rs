@@ -167,6 +167,7 @@ async fn serve(
         socket: state.socket(),
         ca: ca_folder.join("ca.crt"),
         wgetrc: state.write("wgetrc", &environment::wgetrc(&ca_folder.join("ca.crt")))?,
+        node_option: environment::node_takes_option().await,
     };
     let admin = address(&sockets.admin)?;
     let env_file = state.write("env", &environment::shell_file(&places))?;
@@ -194,7 +195,7 @@ async fn serve(
         decide_socket: places.socket,
         admin: format!("http://{admin}"),
         ca: places.ca,
-        unconfined: unconfined(&args, fence, &secrets, &env_file),
+        unconfined: unconfined(&args, fence, &secrets, &env_file, places.node_option),
         env_file,
         log: log.clone(),
         confined: fence.map(|fence| fence.to_string()),
@@ -265,7 +266,13 @@ fn plan(args: &DevArgs, places: &Places, secrets: &Secrets) -> Result<(Option<Pl
 }
 
 /// What a person must know who trusts this run.
-fn unconfined(args: &DevArgs, fence: Option<Report>, secrets: &Secrets, env_file: &Path) -> Vec<String> {
+fn unconfined(
+    args: &DevArgs,
+    fence: Option<Report>,
+    secrets: &Secrets,
+    env_file: &Path,
+    node_option: bool,
+) -> Vec<String> {
     let mut open: Vec<String> = match fence {
         Some(fence) => fence.unconfined().iter().map(|text| (*text).to_owned()).collect(),
         None => vec![format!(
@@ -285,6 +292,13 @@ fn unconfined(args: &DevArgs, fence: Option<Report>, secrets: &Secrets, env_file
     open.extend(
         secrets.files().map(|path| format!("the agent can read {}; prefer --secret ...=env:VAR", path.display())),
     );
+    if !node_option {
+        open.push(
+            "the Node on the path is too old for --disable-sigusr1: a signal opens its inspector; start OpenClaw with \
+             Node 24 and that option"
+                .into(),
+        );
+    }
     if geteuid().is_root() {
         open.push(
             "clawlock and the agent are root: credentials can be read out of clawlock; use an ordinary user".into(),

@@ -228,13 +228,24 @@ fn a_broken_folder_does_not_start() {
 
 /// Runs a shell under the gates and answers its exit status and output.
 fn under_gates(more: &[&str], script: &str) -> (Option<i32>, String, Value) {
+    under_gates_with_node(0, more, script)
+}
+
+/// Likewise, with a `node` on the path that starts with the options it is given, or does not.
+fn under_gates_with_node(node_exits: i32, more: &[&str], script: &str) -> (Option<i32>, String, Value) {
+    use std::os::unix::fs::PermissionsExt;
+    let bin = tempfile::tempdir().unwrap();
+    let node = bin.path().join("node");
+    fs::write(&node, format!("#!/bin/sh\nexit {node_exits}\n")).unwrap();
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.path().display(), std::env::var("PATH").unwrap());
     let upstream = Upstream::start();
     let folder = policy_folder(&upstream);
     let state = tempfile::tempdir().unwrap();
     let out = state.path().join("out");
     let arguments = [more, &["--", "bash", "-c", script]].concat();
     let mut command = command(folder.path(), state.path(), &arguments);
-    command.stdout(fs::File::create(&out).unwrap()).env("NODE_OPTIONS", "--trace-warnings");
+    command.stdout(fs::File::create(&out).unwrap()).env("NODE_OPTIONS", "--trace-warnings").env("PATH", path);
     let mut dev = Dev::spawn(command);
     let status = dev.wait();
     (status.code(), fs::read_to_string(out).unwrap(), dev.ready.clone())
@@ -258,6 +269,13 @@ fn a_command_has_the_variables_and_not_the_credential() {
             "absent",
         ]
     );
+}
+
+#[test]
+fn a_node_that_does_not_know_the_option_is_not_given_it() {
+    let (_, output, ready) = under_gates_with_node(9, &[], "printf '%s' \"$NODE_OPTIONS\"");
+    assert_eq!(output, "--trace-warnings");
+    assert!(ready["unconfined"].to_string().contains("--disable-sigusr1"), "{ready}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::local::LocalStream;
 use crate::pki::HOST;
 
 /// How a request reaches what is measured.
@@ -80,7 +81,7 @@ impl Target {
 
     async fn dial(&self) -> Result<Box<dyn Stream>, String> {
         if let Style::Decide { socket } = &self.style {
-            let stream = UnixStream::connect(socket).await.map_err(|e| format!("{}: {e}", socket.display()))?;
+            let stream = LocalStream::connect(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
             return Ok(Box::new(stream));
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));

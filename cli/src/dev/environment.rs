@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -17,6 +19,23 @@ pub(super) struct Places {
     pub(super) ca: PathBuf,
     /// Configuration of wget, which reads its CA from nowhere else.
     pub(super) wgetrc: PathBuf,
+    /// Whether [`NODE_OPTION`] is set: a Node that does not know it would not start.
+    pub(super) node_option: bool,
+}
+
+/// How long the Node on the path may take to say whether it knows [`NODE_OPTION`].
+const NODE_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Whether the Node on the path takes [`NODE_OPTION`] in `NODE_OPTIONS` (from 22.14 and 23.7). Without a Node
+/// on the path there is none that it could break.
+pub(super) async fn node_takes_option() -> bool {
+    let mut node = tokio::process::Command::new("node");
+    node.arg("--version").env("NODE_OPTIONS", NODE_OPTION).stdin(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(NODE_ANSWERS, node.output()).await {
+        Ok(Ok(output)) => output.status.success(),
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::NotFound,
+        Err(_) => false,
+    }
 }
 
 /// Loopback stays direct: agents talk to servers of their own there.
@@ -43,7 +62,7 @@ const CA: &[&str] = &[
 
 /// All variables with their values. `node_options` is what the agent would have without us.
 pub(super) fn variables(places: &Places, node_options: Option<&str>) -> Vec<(&'static str, String)> {
-    let Places { proxy, decide, socket, ca, wgetrc } = places;
+    let Places { proxy, decide, socket, ca, wgetrc, node_option } = places;
     let text = |path: &Path| path.display().to_string();
     let proxy = format!("http://{proxy}");
     let node_options = match node_options.map(str::trim).filter(|options| !options.is_empty()) {
@@ -60,11 +79,13 @@ pub(super) fn variables(places: &Places, node_options: Option<&str>) -> Vec<(&'s
         // It refuses a proxy on loopback inside a container otherwise.
         ("OPENCLAW_CONTAINER_ALLOW_LOOPBACK_PROXY_URL", "1".to_owned()),
         ("NODE_USE_ENV_PROXY", "1".to_owned()),
-        ("NODE_OPTIONS", node_options),
         ("WGETRC", text(wgetrc)),
         ("CLAWLOCK_DECIDE_URL", format!("http://{decide}/v1/decide")),
         ("CLAWLOCK_DECIDE_SOCKET", text(socket)),
     ]);
+    if *node_option {
+        variables.push(("NODE_OPTIONS", node_options));
+    }
     variables
 }
 
@@ -102,6 +123,7 @@ mod tests {
             socket: "/s/decide.sock".into(),
             ca: "/s/it's/ca.crt".into(),
             wgetrc: "/s/wgetrc".into(),
+            node_option: true,
         }
     }
 
@@ -127,6 +149,9 @@ mod tests {
         assert_eq!(options(None), "--disable-sigusr1");
         assert_eq!(options(Some("--max-old-space-size=1536")), "--max-old-space-size=1536 --disable-sigusr1");
         assert_eq!(options(Some("--disable-sigusr1")), "--disable-sigusr1");
+        let old = Places { node_option: false, ..places() };
+        let without = variables(&old, None);
+        assert!(without.iter().all(|(name, _)| *name != "NODE_OPTIONS"));
     }
 
     #[test]
