@@ -16,6 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 pub(super) struct LocalStream(AsyncFd<UnixStream>);
 
 impl LocalStream {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe; it is unsound only for types that lie about their descriptor"
+    )]
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_nonblocking(true)?;

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,10 @@ use crate::sink::{AuditError, AuditSink, COMMIT_TIMEOUT, Commit, Receipt};
 /// well within [`COMMIT_TIMEOUT`]; more than that would time out anyway.
 pub const QUEUE: usize = 4096;
 
+/// Records that come closer together than this are likely to have company: the writer is then woken
+/// only after everything that is ready has run.
+const BUSY: Duration = Duration::from_micros(100);
+
 struct Waiting {
     record: Record,
     answer: oneshot::Sender<Result<Receipt, AuditError>>,
@@ -30,6 +34,8 @@ struct Waiting {
 struct Queue {
     waiting: Vec<Waiting>,
     closed: bool,
+    // When the last record came.
+    last: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -72,7 +78,7 @@ impl JsonLines {
         Ok(Self { shared, timeout: COMMIT_TIMEOUT })
     }
 
-    fn enqueue(&self, record: Record) -> Result<oneshot::Receiver<Result<Receipt, AuditError>>, AuditError> {
+    fn enqueue(&self, record: Record) -> Result<Queued<'_>, AuditError> {
         let (answer, receiver) = oneshot::channel();
         let mut queue = self.shared.lock();
         if queue.waiting.len() >= QUEUE {
@@ -80,11 +86,28 @@ impl JsonLines {
         }
         queue.waiting.push(Waiting { record, answer });
         let first = queue.waiting.len() == 1;
+        let now = Instant::now();
+        let busy = queue.last.replace(now).is_some_and(|last| now - last < BUSY);
         drop(queue);
-        if first {
-            self.shared.ready.notify_one();
-        }
-        Ok(receiver)
+        Ok(Queued { answer: receiver, wake: first.then(|| Wake(&self.shared)), busy })
+    }
+}
+
+/// A record that waits.
+struct Queued<'a> {
+    answer: oneshot::Receiver<Result<Receipt, AuditError>>,
+    /// The first of a batch wakes the writer.
+    wake: Option<Wake<'a>>,
+    /// Records come in quick succession.
+    busy: bool,
+}
+
+/// Wakes the writer when it is dropped, so also when its committer gives up.
+struct Wake<'a>(&'a Shared);
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        self.0.ready.notify_one();
     }
 }
 
@@ -92,7 +115,14 @@ impl AuditSink for JsonLines {
     fn commit(&self, record: Record) -> Commit<'_> {
         let queued = self.enqueue(record);
         Box::pin(async move {
-            match tokio::time::timeout(self.timeout, queued?).await {
+            let Queued { answer, wake, busy } = queued?;
+            if busy && wake.is_some() {
+                // Whoever is ready to run may add a record first: one wake-up of the writer then serves all
+                // of them, where each would cost two switches between threads.
+                tokio::task::yield_now().await;
+            }
+            drop(wake);
+            match tokio::time::timeout(self.timeout, answer).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => Err(AuditError::Failed("the writer has stopped".to_owned())),
                 Err(_) => Err(AuditError::Timeout(self.timeout)),

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use crate::guard::{Cut, Guard};
+use crate::hop::client::OpenStream;
 use crate::limits::{DISCARD, STREAM_WINDOW};
 use crate::upstream::redact::RedactStream;
 
@@ -42,6 +43,8 @@ pub struct Stream {
     // Trailers that wait until the redactor's tail is out.
     last: Option<Frame<Bytes>>,
     ended: bool,
+    // The stream on the hop that it comes through.
+    _open: Option<OpenStream>,
 }
 
 impl GateBody {
@@ -75,6 +78,15 @@ impl GateBody {
             stream.trailers = false;
         }
         body
+    }
+
+    /// Likewise, and holds on to the stream that it comes through.
+    #[must_use]
+    pub(crate) fn holding(mut self, open: Option<OpenStream>) -> Self {
+        if let Self::Stream(stream) = &mut self {
+            stream._open = open;
+        }
+        self
     }
 
     /// Passes on a response's body, and hides a credential.
@@ -144,7 +156,7 @@ impl Stream {
             });
             watch
         });
-        Self { inner, _watch: watch, guard, redact, trailers: true, last: None, ended: false }
+        Self { inner, _watch: watch, guard, redact, trailers: true, last: None, ended: false, _open: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

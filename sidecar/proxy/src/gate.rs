@@ -76,6 +76,14 @@ pub struct Asking {
     pub agent_gate_us: u32,
 }
 
+impl Asking {
+    /// A request that has an id already.
+    #[must_use]
+    pub fn named(request_id: Arc<str>, identity: SpiffeId) -> Self {
+        Self { request_id, identity, started: Instant::now(), agent_gate_us: 0 }
+    }
+}
+
 impl Decider {
     /// Puts the parts together.
     #[must_use]
@@ -98,7 +106,7 @@ impl Decider {
     /// A new request.
     #[must_use]
     pub fn asking(&self, identity: SpiffeId) -> Asking {
-        Asking { request_id: self.ids.next(), identity, started: Instant::now(), agent_gate_us: 0 }
+        Asking::named(self.ids.next(), identity)
     }
 
     /// Reads a request to a target and decides it.
@@ -118,8 +126,7 @@ impl Decider {
         let now_ms = self.policies.now_ms();
         let caller = asked.policy.caller().clone();
         if asked.policy.needs_body(&asked.question.facts(&caller, now_ms)) {
-            asked
-                .read_body(&self.bodies)
+            Box::pin(asked.read_body(&self.bodies))
                 .await
                 .map_err(|denial| Box::new(Refused { denial, action: asked.question.record() }))?;
         }
@@ -228,10 +235,10 @@ impl Decider {
             Gate::Agent => Latency { agent_gate: micros, gateway: 0 },
             Gate::Gateway => Latency { agent_gate: asking.agent_gate_us, gateway: micros },
         };
-        let tenant = self.policies.tenant(&asking.identity).unwrap_or_default();
+        let (tenant, time_ms) = self.policies.tenant_and_time(&asking.identity);
         let record = Record {
             version: RECORD_VERSION,
-            time_ms: self.policies.now_ms(),
+            time_ms,
             request_id: asking.request_id.clone(),
             gate: self.gate,
             tenant,

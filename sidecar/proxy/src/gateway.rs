@@ -53,10 +53,11 @@ impl Gateway {
 
     async fn handle(&self, identity: SpiffeId, request: Request<Incoming>) -> Response<GateBody> {
         let mut asking = self.decider.asking(identity);
-        match self.answer(&mut asking, request).await {
+        let answered = self.answer(&mut asking, request).await;
+        match answered {
             Ok(response) => response,
             Err(refused) => {
-                let denial = self.decider.refuse(&asking, *refused).await;
+                let denial = Box::pin(self.decider.refuse(&asking, *refused)).await;
                 problem::response(&denial, &asking.request_id)
             }
         }
@@ -106,7 +107,8 @@ impl Gateway {
             let request = outgoing(asked, &guard, handshake.as_ref())?;
             way.send(request).await
         };
-        let sent = match guard.run(work).await {
+        let worked = guard.run(Box::pin(work).as_mut()).await;
+        let sent = match worked {
             Ok(sent) => sent,
             Err(_) => Err(denial::of(Code::NoMatch, "a change of policy no longer allows this request".to_owned())),
         };

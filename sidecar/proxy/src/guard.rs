@@ -84,7 +84,9 @@ impl Guard {
     ///
     /// # Errors
     /// When it was cut.
-    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Cut> {
+    ///
+    /// The future comes pinned: an `async fn` would hold one that it takes by value twice.
+    pub async fn run<F: Future>(&self, future: Pin<&mut F>) -> Result<F::Output, Cut> {
         tokio::select! {
             biased;
             // Polled first: what was decided before a change must not take one more step after it.
@@ -128,7 +130,8 @@ mod tests {
         let mut guard = Guard::new(switch.clone(), receiver);
         sender.send(1).unwrap();
         assert_eq!(guard.check(), Ok(()));
-        let never = guard.run(std::future::pending::<()>());
+        let never = std::pin::pin!(std::future::pending::<()>());
+        let never = guard.run(never);
         let change = async {
             switch.0.store(false, Ordering::SeqCst);
             sender.send(2).unwrap();

@@ -67,6 +67,31 @@ const PROTECTED: [&str; 16] = [
 /// Families of fields that `Connection` must not name.
 const PROTECTED_PREFIXES: [&str; 7] = ["accept-", "clawlock", "content-", "if-", "sec-", "x-forwarded-", "x-request-"];
 
+/// Names that no check of this module takes off or refuses when they stand once.
+const PLAIN: [HeaderName; 14] = [
+    header::HOST,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::CACHE_CONTROL,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::ORIGIN,
+    header::SERVER,
+    header::USER_AGENT,
+    header::VARY,
+];
+
+/// Whether every field is one of [`PLAIN`] and stands once: most responses, and the requests of small
+/// clients. Nothing but `Host` is then to be removed.
+#[must_use]
+pub fn are_plain(fields: &HeaderMap) -> bool {
+    fields.len() == fields.keys_len() && fields.keys().all(|name| PLAIN.contains(name))
+}
+
 /// Takes off the fields of one connection, and those that `Connection` names. Of `TE` only `trailers`
 /// stays, which gRPC needs.
 ///

@@ -20,8 +20,8 @@ pub const DECIDE_REQUEST: usize = 1024 * 1024;
 /// Largest header block, HTTP/1 and HTTP/2 (the sum that `SETTINGS_MAX_HEADER_LIST_SIZE` counts).
 pub const HEADERS: usize = 64 * 1024;
 
-/// Most header fields of one request.
-pub const HEADER_FIELDS: usize = 128;
+/// Most header fields of one request: as many as hyper parses without a heap of their own.
+pub const HEADER_FIELDS: usize = 100;
 
 /// How long a client may take for a request's head (slowloris), and an idle connection is kept.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +34,10 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long connecting one address of an upstream may take, its TLS handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Open streams of one connection to the gateway from which on the next connection is used. Well below
+/// [`STREAMS`], so that no request waits for a stream to end while another connection has room.
+pub const HOP_STREAMS: usize = 100;
 
 /// How long connecting the gateway may take, its TLS handshake included.
 pub const HOP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

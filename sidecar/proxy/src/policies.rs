@@ -212,10 +212,11 @@ impl PolicyTable {
         self.time.now_ms(self.clock.read())
     }
 
-    /// The tenant of an identity, also of one whose assignment has ended.
-    #[must_use]
-    pub fn tenant(&self, identity: &SpiffeId) -> Option<Arc<str>> {
-        self.table.load().get(identity).map(|policy| policy.tenant().clone())
+    /// The tenant of an identity, also of one whose assignment has ended and empty when it has none, and the
+    /// trusted time: what a record says of them.
+    pub(crate) fn tenant_and_time(&self, identity: &SpiffeId) -> (Arc<str>, u64) {
+        let tenant = self.table.load().get(identity).map(|policy| policy.tenant().clone());
+        (tenant.unwrap_or_default(), self.now_ms())
     }
 
     /// Whether an identity has a policy in force now.

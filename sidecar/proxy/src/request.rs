@@ -62,6 +62,21 @@ impl Target {
         format!("{}://{}:{}", self.scheme.as_str(), self.host, self.port)
     }
 
+    /// Whether a text is this host, and its port unless that is the scheme's: the usual spelling, seen
+    /// without parsing. Another one may still name the target.
+    fn is_spelt(&self, text: &[u8]) -> bool {
+        let host = self.host.as_str().as_bytes();
+        let Some((name, port)) = text.split_at_checked(host.len()) else { return false };
+        let port_fits = match port {
+            [] => self.port == default_port(self.scheme),
+            [b':', port @ ..] => {
+                std::str::from_utf8(port).is_ok_and(|port| parse_port(port).is_ok_and(|port| port == self.port))
+            }
+            _ => false,
+        };
+        port_fits && name.eq_ignore_ascii_case(host)
+    }
+
     fn is(&self, authority: &Authority) -> bool {
         Self::parse(self.scheme, authority).is_ok_and(|other| other == *self)
     }
@@ -118,7 +133,9 @@ pub fn check_authority(uri: &Uri, fields: &HeaderMap, target: &Target) -> Result
         (Some(authority), _) if !target.is(authority) => return Err(mismatch("the request's authority")),
         _ => {}
     }
-    if let Some(host) = host {
+    if let Some(host) = host
+        && !target.is_spelt(host.as_bytes())
+    {
         let authority = Authority::try_from(host.as_bytes())
             .map_err(|_| denial::of(Code::BadRequest, "the Host header is not host[:port]".to_owned()))?;
         if !target.is(&authority) {
@@ -220,6 +237,10 @@ pub fn parse_path(uri: &Uri) -> Result<RequestPath, Denial> {
 /// # Errors
 /// [`Code::BadRequest`] when `Connection` names a field that must stay, or a single field stands twice.
 pub fn clean_headers(fields: &mut HeaderMap) -> Result<(), Denial> {
+    if headers::are_plain(fields) {
+        fields.remove(header::HOST);
+        return Ok(());
+    }
     headers::check_single(fields).map_err(|error| denial::of(Code::BadRequest, error.to_string()))?;
     headers::strip_hop_by_hop(fields).map_err(|error| denial::of(Code::BadRequest, error.to_string()))?;
     headers::strip_internal(fields);

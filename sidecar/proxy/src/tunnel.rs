@@ -38,7 +38,7 @@ where
             () = idle(&moved) => Err(Cut::Idle),
         }
     };
-    guard.run(watched).await?
+    guard.run(std::pin::pin!(watched)).await?
 }
 
 async fn pump(

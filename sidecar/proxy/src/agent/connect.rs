@@ -94,7 +94,9 @@ impl AgentGate {
             }
         };
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => self.inside(target, stream, drain).await,
+            // A task of its own, so that the handshake's state is not kept as long as the tunnel; boxed, since
+            // each function on the way would keep room for the stream.
+            Ok(Ok(stream)) => drop(tokio::spawn(self.inside(target, Box::new(stream), drain))),
             Ok(Err(error)) => {
                 // Most often a client that does not trust the CA, or asks for another name than CONNECT's.
                 let detail = format!("the TLS handshake for {} failed: {error}", target.host);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clawlock_audit::ActionRecord;
 use clawlock_audit::record::bounded;
-use clawlock_policy::{Action, Code, Context, Denial, Facts, ToolAction, Verdict, decide};
+use clawlock_policy::{Action, Code, Context, Denial, Facts, Policy, ToolAction, Verdict, decide};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
@@ -156,22 +156,24 @@ impl AgentGate {
         let body = read(body, DECIDE_REQUEST, BODY_TIMEOUT, |_| true).await.map_err(|error| match error {
             ReadError::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", error.to_string()),
             ReadError::Timeout(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Body too slow", error.to_string()),
-            ReadError::Broken | ReadError::NoRoom => Problem::new(StatusCode::BAD_REQUEST, "Body broke off", error.to_string()),
+            ReadError::Broken | ReadError::NoRoom => {
+                Problem::new(StatusCode::BAD_REQUEST, "Body broke off", error.to_string())
+            }
         })?;
         self.decide_once(&body).await
     }
 
     async fn decide_once(&self, body: &[u8]) -> Result<Bytes, Problem> {
         let request = parse(body)?;
-        let generation = self.decider.policies().active(&self.identity).map_or(0, |(policy, _)| policy.generation());
+        let active = self.decider.policies().active(&self.identity);
+        let generation = active.as_ref().map_or(0, |(policy, _)| policy.generation());
         let place = self.replays.place(&request.request_id, body, generation).map_err(|_conflict| {
             let detail = format!("requestId {:?} was used for another request", request.request_id);
             Problem::new(StatusCode::CONFLICT, "Request id used twice", detail)
         })?;
         let answer = place.get_or_init(|| async {
-            let mut asking = self.decider.asking(self.identity.clone());
-            asking.request_id = (*request.request_id).into();
-            let verdict = self.decide_tool(&asking, &request).await;
+            let asking = Asking::named((*request.request_id).into(), self.identity.clone());
+            let verdict = self.decide_tool(&asking, active, &request).await;
             if matches!(&verdict, Verdict::Deny(denial) if denial.code.retryable()) {
                 self.replays.forget(&request.request_id);
             }
@@ -180,9 +182,14 @@ impl AgentGate {
         Ok(answer.await.clone())
     }
 
-    async fn decide_tool(&self, asking: &Asking, request: &DecideRequest<'_>) -> Verdict {
+    async fn decide_tool(
+        &self,
+        asking: &Asking,
+        active: Result<(Arc<Policy>, u64), Denial>,
+        request: &DecideRequest<'_>,
+    ) -> Verdict {
         let action = ActionRecord::Tool { tool: bounded(&request.tool) };
-        let verdict = match self.decider.policies().active(&self.identity) {
+        let verdict = match active {
             Err(denial) => Verdict::Deny(denial),
             Ok((policy, now_ms)) => {
                 let tool = ToolAction { name: &request.tool, args: request.args.get() };

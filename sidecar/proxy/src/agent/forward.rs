@@ -12,6 +12,7 @@ use crate::body::GateBody;
 use crate::gate::{Asked, Asking, Held, Refused};
 use crate::guard::Guard;
 use crate::hop::HopError;
+use crate::hop::client::OpenStream;
 use crate::listen::Place;
 use crate::request::{Target, clean_headers};
 use crate::{denial, hop, problem, tunnel, websocket};
@@ -20,10 +21,12 @@ impl AgentGate {
     /// Decides a request to a target; allowed, it goes to the gateway.
     pub(super) async fn forward(&self, target: &Target, request: Request<Incoming>) -> Response<GateBody> {
         let asking = self.decider.asking(self.identity.clone());
-        match self.through(&asking, target, request).await {
+        // Bound before it is matched on: the refusal's future then takes the place of this one.
+        let passed = self.through(&asking, target, request).await;
+        match passed {
             Ok(response) => response,
             Err(refused) => {
-                let denial = self.decider.refuse(&asking, *refused).await;
+                let denial = Box::pin(self.decider.refuse(&asking, *refused)).await;
                 problem::response(&denial, &asking.request_id)
             }
         }
@@ -51,7 +54,7 @@ impl AgentGate {
         let micros = asking.started.elapsed().as_micros();
         let outgoing = with_latency(outgoing, u32::try_from(micros).unwrap_or(u32::MAX));
         let response = guard
-            .run(self.hop.send(outgoing))
+            .run(std::pin::pin!(self.hop.send(outgoing)))
             .await
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
             .map_err(|error| refuse(unavailable(&error)))?;
@@ -106,9 +109,10 @@ fn with_latency(mut request: Request<GateBody>, micros: u32) -> Request<GateBody
 fn pass(response: Response<Incoming>, guard: Guard) -> Result<Response<GateBody>, Denial> {
     let (mut parts, body) = response.into_parts();
     clean_headers(&mut parts.headers).map_err(|denial| denial::of(Code::UpstreamResponse, denial.detail))?;
+    let open = parts.extensions.remove::<OpenStream>();
     parts.extensions.clear();
     parts.version = http::Version::HTTP_11;
-    Ok(Response::from_parts(parts, GateBody::stream(body, guard)))
+    Ok(Response::from_parts(parts, GateBody::stream(body, guard).holding(open)))
 }
 
 /// A WebSocket handshake of the agent that waits for the gateway's answer.
@@ -123,8 +127,9 @@ impl Switch {
     fn answer(self, mut response: Response<Incoming>, guard: Guard) -> Response<GateBody> {
         let Self { client, place, accept } = self;
         let gateway = hyper::upgrade::on(&mut response);
+        let open = response.extensions_mut().remove::<OpenStream>();
         tokio::spawn(async move {
-            let _place = place;
+            let _held = (place, open);
             match tokio::try_join!(client, gateway) {
                 Ok((client, gateway)) => {
                     let carried = tunnel::carry(TokioIo::new(client), TokioIo::new(gateway), None, &guard).await;

@@ -73,12 +73,14 @@ where
         {
             request.extensions_mut().insert(place.clone());
         }
-        let response = handle(request);
+        // Boxed: a connection has room for its handler's future, and most connections are idle.
+        let response = Box::pin(handle(request));
         async move { Ok::<_, Infallible>(response.await) }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = drain.begun() => {
             connection.as_mut().graceful_shutdown();

@@ -9,6 +9,8 @@
 //! position or an object and authenticate nobody. Not covered on purpose: names so common that they
 //! say nothing (`code`, `state`, `id`, `ticket`), and sessions of a conversation (`Mcp-Session-Id`).
 
+use std::sync::LazyLock;
+
 /// Words that make a name a carrier.
 const WORDS: &[&str] = &[
     "apikey",
@@ -200,9 +202,20 @@ fn has_root(name: &str) -> bool {
         *slot = byte.to_ascii_lowercase();
         length += 1;
     }
-    let letters = &short[..length];
-    ROOTS.iter().any(|root| letters.windows(root.len()).any(|window| window == root.as_bytes()))
+    // One pass: at each letter only the roots that start with it are compared.
+    (0..length).any(|at| {
+        ROOTS_BY_LETTER[usize::from(short[at])].iter().any(|root| short[at..length].starts_with(root.as_bytes()))
+    })
 }
+
+/// [`ROOTS`] by their first byte.
+static ROOTS_BY_LETTER: LazyLock<[Vec<&str>; 256]> = LazyLock::new(|| {
+    let mut table = [const { Vec::new() }; 256];
+    for root in ROOTS {
+        table[usize::from(root.as_bytes()[0])].push(*root);
+    }
+    table
+});
 
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,7 +14,9 @@ use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use crate::body::GateBody;
-use crate::limits::{CONNECTION_WINDOW, HEADERS, HOP_CONNECT_TIMEOUT, HOP_POOL, RESPONSE_TIMEOUT, STREAM_WINDOW};
+use crate::limits::{
+    CONNECTION_WINDOW, HEADERS, HOP_CONNECT_TIMEOUT, HOP_POOL, HOP_STREAMS, RESPONSE_TIMEOUT, STREAM_WINDOW,
+};
 
 /// Why the gateway did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +48,32 @@ type Sender = SendRequest<GateBody>;
 /// Sends requests to the gateway.
 pub struct HopClient {
     endpoint: Endpoint,
-    // One connection per slot, made when first needed and again when it broke.
-    slots: [Mutex<Option<Sender>>; HOP_POOL],
-    next: AtomicUsize,
+    slots: [Slot; HOP_POOL],
 }
+
+/// The place of one connection, which is made when first needed and again when it broke.
+#[derive(Default)]
+struct Slot {
+    connection: Mutex<Option<Sender>>,
+    // Every open stream holds a clone.
+    streams: Arc<()>,
+}
+
+impl Slot {
+    fn open_streams(&self) -> usize {
+        Arc::strong_count(&self.streams) - 1
+    }
+}
+
+/// Held by a stream for as long as it is open, as an extension of its response's head.
+#[derive(Clone)]
+pub(crate) struct OpenStream(#[expect(dead_code, reason = "counted, not read")] Arc<()>);
 
 impl HopClient {
     /// A client without connections.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, slots: Default::default(), next: AtomicUsize::new(0) }
+        Self { endpoint, slots: Default::default() }
     }
 
     /// Sends a request and answers the response's head.
@@ -66,10 +83,13 @@ impl HopClient {
     /// left is never sent again.
     pub async fn send(&self, mut request: Request<GateBody>) -> Result<Response<Incoming>, HopError> {
         for _ in 0..2 {
-            let mut sender = self.sender().await?;
+            let (mut sender, open) = self.sender().await?;
             let answer = tokio::time::timeout(RESPONSE_TIMEOUT, sender.try_send_request(request)).await;
             match answer.map_err(|_| HopError::Timeout(self.endpoint.address))? {
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    response.extensions_mut().insert(open);
+                    return Ok(response);
+                }
                 // The gateway closed the connection before it took the request: another one will do.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
@@ -85,24 +105,33 @@ impl HopClient {
         self.sender().await.is_ok()
     }
 
-    async fn sender(&self) -> Result<Sender, HopError> {
+    async fn sender(&self) -> Result<(Sender, OpenStream), HopError> {
         // The wait for the slot counts too: behind a gateway that hangs, requests would queue up.
         tokio::time::timeout(HOP_CONNECT_TIMEOUT, self.slot())
             .await
             .map_err(|_| HopError::Timeout(self.endpoint.address))?
     }
 
-    async fn slot(&self) -> Result<Sender, HopError> {
-        let index = self.next.fetch_add(1, Ordering::Relaxed) % HOP_POOL;
-        let mut slot = self.slots[index].lock().await;
-        if let Some(sender) = slot.as_mut()
+    async fn slot(&self) -> Result<(Sender, OpenStream), HopError> {
+        let slot = self.choose();
+        let open = OpenStream(slot.streams.clone());
+        let mut connection = slot.connection.lock().await;
+        if let Some(sender) = connection.as_mut()
             && !sender.is_closed()
         {
-            return Ok(sender.clone());
+            return Ok((sender.clone(), open));
         }
         let sender = Box::pin(self.connect()).await?;
-        *slot = Some(sender.clone());
-        Ok(sender)
+        *connection = Some(sender.clone());
+        Ok((sender, open))
+    }
+
+    /// The first connection that is not full; when all are, the one with the fewest streams. Few busy
+    /// connections carry more in one write than many idle ones.
+    fn choose(&self) -> &Slot {
+        let [first, ..] = &self.slots;
+        let free = self.slots.iter().find(|slot| slot.open_streams() < HOP_STREAMS);
+        free.or_else(|| self.slots.iter().min_by_key(|slot| slot.open_streams())).unwrap_or(first)
     }
 
     async fn connect(&self) -> Result<Sender, HopError> {
