@@ -125,16 +125,15 @@ impl Decider {
         let mut asked = self.ask(asking, target, parts, body).map_err(refuse)?;
         let now_ms = self.policies.now_ms();
         let caller = asked.policy.caller().clone();
-        if asked.policy.needs_body(&asked.question.facts(&caller, now_ms)) {
+        let empty = matches!(asked.question.body, KnownBody::Empty);
+        if !empty && asked.policy.needs_body(&asked.question.facts(&caller, now_ms)) {
             Box::pin(asked.read_body(&self.bodies))
                 .await
-                .map_err(|denial| Box::new(Refused { denial, action: asked.question.record() }))?;
+                .map_err(|denial| Box::new(Refused { denial, action: asked.record() }))?;
         }
         match decide(&asked.policy, &asked.question.facts(&caller, now_ms)) {
             Verdict::Allow(permit) => Ok((asked, permit)),
-            Verdict::Ask(denial) | Verdict::Deny(denial) => {
-                Err(Box::new(Refused { denial, action: asked.question.record() }))
-            }
+            Verdict::Ask(denial) | Verdict::Deny(denial) => Err(Box::new(Refused { denial, action: asked.record() })),
         }
     }
 
@@ -166,21 +165,15 @@ impl Decider {
         headers::strip_carriers(&mut parts.headers, credential_header(&upstream).as_ref());
         let query =
             headers::strip_query_carriers(parts.uri.query().unwrap_or_default(), &|name| declares(&upstream, name));
-        let mut question = Question {
+        let question = Question {
             target: target.clone(),
             upstream: Some(upstream.name.clone()),
-            operation: None,
             method: parts.method,
             path,
             query: query.into_owned(),
             headers: policy.reads_headers().then(|| parts.headers.clone()),
             body: if body.is_end_stream() { KnownBody::Empty } else { KnownBody::Unread },
         };
-        let facts = question.facts(policy.caller(), 0);
-        if let clawlock_policy::Action::Http(action) = &facts.action {
-            let operation = policy.operation(action).cloned();
-            question.operation = operation;
-        }
         Ok(Asked {
             question: Arc::new(question),
             policy,
@@ -252,6 +245,12 @@ impl Decider {
 }
 
 impl Asked {
+    /// The record's action.
+    #[must_use]
+    pub fn record(&self) -> ActionRecord {
+        self.question.record(&self.policy)
+    }
+
     async fn read_body(&mut self, budget: &Budget) -> Result<(), Denial> {
         let Held::Streaming(incoming) = std::mem::replace(&mut self.body, Held::Whole(Bytes::new())) else {
             return Ok(());

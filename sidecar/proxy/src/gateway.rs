@@ -88,7 +88,7 @@ impl Gateway {
             return Err(refuse(denial::of(Code::MethodRefused, "CONNECT carries no protocol".to_owned())));
         }
         let (asked, permit) = self.decider.decide(asking, &target, parts, body).await?;
-        let action = asked.question.record();
+        let action = asked.record();
         if *asked.upstream.name != *named {
             let detail = format!("the sidecar decided on upstream {named:?}, here it is {}", asked.upstream.name);
             return Err(Box::new(Refused { denial: denial::of(Code::AuthorityMismatch, detail), action }));

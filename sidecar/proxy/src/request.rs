@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clawlock_audit::ActionRecord;
 use clawlock_audit::record::bounded;
 use clawlock_policy::document::Scheme;
-use clawlock_policy::{Action, Body, Caller, Code, Context, Denial, Facts, HostName, HttpAction, RequestPath};
+use clawlock_policy::{Action, Body, Caller, Code, Context, Denial, Facts, HostName, HttpAction, Policy, RequestPath};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Uri, header};
 
@@ -152,8 +152,6 @@ pub struct Question {
     pub target: Target,
     /// The upstream's name, once it is known.
     pub upstream: Option<Arc<str>>,
-    /// The operation's name, once it is known.
-    pub operation: Option<Arc<str>>,
     /// Method.
     pub method: Method,
     /// Path.
@@ -202,12 +200,16 @@ impl Question {
         Facts { caller, action: Action::Http(action), context: Context { now_ms } }
     }
 
-    /// The record's action.
+    /// The record's action, with the operation's name by the policy that decided.
     #[must_use]
-    pub fn record(&self) -> ActionRecord {
+    pub fn record(&self, policy: &Policy) -> ActionRecord {
+        let operation = match self.facts(policy.caller(), 0).action {
+            Action::Http(action) => policy.operation(&action).cloned(),
+            Action::Tool(_) => None,
+        };
         ActionRecord::Http {
             upstream: self.upstream.clone(),
-            operation: self.operation.clone(),
+            operation,
             method: bounded(self.method.as_str()),
             target: self.target.text(),
             path: bounded(self.path.as_str()),

@@ -47,8 +47,8 @@ impl AgentGate {
         let (parts, body) = request.into_parts();
         // The gateway records what is allowed, when it decides again; the permit ends here.
         let (asked, permit) = self.decider.decide(asking, target, parts, body).await?;
-        let question = asked.question.clone();
-        let refuse = |denial: Denial| Box::new(Refused { denial, action: question.record() });
+        let (question, policy) = (asked.question.clone(), asked.policy.clone());
+        let refuse = |denial: Denial| Box::new(Refused { denial, action: question.record(&policy) });
         let guard = asked.guard(&self.decider, &permit);
         let outgoing = outgoing(asked, asking, &guard, upgrade.is_some()).map_err(refuse)?;
         let micros = asking.started.elapsed().as_micros();
