@@ -8,6 +8,8 @@ mod admin;
 mod attack;
 #[path = "gates/audit.rs"]
 mod audit;
+#[path = "gates/bounds.rs"]
+mod bounds;
 #[path = "gates/client.rs"]
 mod client;
 #[path = "gates/credential.rs"]

@@ -3,19 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::StatusCode;
 
 use crate::client::get;
-use crate::origin::{Origin, full};
-use crate::world::{HOST, TestCa, World, loopback, usual, vendor};
-
-async fn world() -> (World, Origin) {
-    let ca = TestCa::new();
-    let origin = Origin::tls(&ca, HOST, |_, _| Response::new(full("ok"))).await;
-    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
-    world.names.set(HOST, vec![vec![loopback()]]);
-    (world, origin)
-}
+use crate::origin::world;
+use crate::world::HOST;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_cannot_be_written_denies_until_it_can() {

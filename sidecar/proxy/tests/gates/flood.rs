@@ -2,24 +2,15 @@
 
 use std::time::Duration;
 
-use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::get;
-use crate::origin::{Origin, full};
-use crate::world::{HOST, TestCa, World, loopback, usual, vendor};
+use crate::origin::{Origin, world};
+use crate::world::{HOST, World};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DEADLINE: Duration = Duration::from_secs(20);
-
-async fn world() -> (World, Origin) {
-    let ca = TestCa::new();
-    let origin = Origin::tls(&ca, HOST, |_, _| Response::new(full("ok"))).await;
-    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
-    world.names.set(HOST, vec![vec![loopback()]]);
-    (world, origin)
-}
 
 /// An HTTP/2 frame (RFC 9113 section 4.1).
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

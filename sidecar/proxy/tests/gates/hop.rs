@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clawlock_policy::document::{Document, Tier};
 use clawlock_proxy::body::GateBody;
 use clawlock_proxy::tls::{gateway_name, hop_client, hop_server};
-use http::{Request, Response};
+use http::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
@@ -15,16 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::client::Answer;
-use crate::origin::{Origin, full};
-use crate::world::{CANARY, HOST, TestCa, World, http_rule, loopback, policy, tenant, usual, vendor};
-
-async fn world() -> (World, Origin) {
-    let ca = TestCa::new();
-    let origin = Origin::tls(&ca, HOST, |_, _| Response::new(full("ok"))).await;
-    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
-    world.names.set(HOST, vec![vec![loopback()]]);
-    (world, origin)
-}
+use crate::origin::{Origin, world};
+use crate::world::{CANARY, HOST, TestCa, World, http_rule, policy, tenant, vendor};
 
 async fn hop(address: SocketAddr, tls: Arc<ClientConfig>) -> Result<SendRequest<GateBody>, String> {
     let tcp = TcpStream::connect(address).await.unwrap();

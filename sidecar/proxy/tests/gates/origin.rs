@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::world::TestCa;
+use crate::world::{HOST, TestCa, World, loopback, usual, vendor};
 
 pub(crate) type OriginBody = BoxBody<Bytes, Infallible>;
 type Handler = dyn Fn(Request<()>, Bytes) -> Response<OriginBody> + Send + Sync;
@@ -43,6 +43,15 @@ pub(crate) struct Origin {
 
 pub(crate) fn full(body: impl Into<Bytes>) -> OriginBody {
     Full::new(body.into()).boxed()
+}
+
+/// Both gates, and a vendor that answers `ok`.
+pub(crate) async fn world() -> (World, Origin) {
+    let ca = TestCa::new();
+    let origin = Origin::tls(&ca, HOST, |_, _| Response::new(full("ok"))).await;
+    let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
+    world.names.set(HOST, vec![vec![loopback()]]);
+    (world, origin)
 }
 
 /// The `101` that answers a WebSocket handshake.
