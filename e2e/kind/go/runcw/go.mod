@@ -1,0 +1,3 @@
+module runcw
+
+go 1.26.0
