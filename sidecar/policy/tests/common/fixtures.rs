@@ -265,3 +265,11 @@ fn settle(verdict: &Verdict) -> Result<bool, String> {
         other => panic!("{other:?}"),
     }
 }
+
+/// How many cases a property is tried with: what it asks for, or what `CLAWLOCK_CASES` says.
+pub(crate) fn cases<N: std::str::FromStr>(usual: N) -> N {
+    match std::env::var("CLAWLOCK_CASES") {
+        Ok(text) => text.parse().ok().unwrap(),
+        Err(_) => usual,
+    }
+}

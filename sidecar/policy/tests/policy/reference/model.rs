@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clawlock_policy::document::{Document, MatchDoc, Mode, PolicyDoc, RuleDoc, TenantDoc, Tier};
 use clawlock_policy::{Code, Verdict};
 
-use crate::world::{Case, Content, DECLARED, Declared};
+use super::world::{Case, Content, DECLARED, Declared};
 
 /// What is compared: everything of a verdict but its words.
 #[derive(Debug, PartialEq, Eq)]

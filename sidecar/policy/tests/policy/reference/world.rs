@@ -255,11 +255,3 @@ impl Case {
         Facts { caller, action, context: Context { now_ms: self.now_ms } }
     }
 }
-
-/// How many cases a property is tried with: fewer under mutation testing.
-pub(crate) fn cases() -> u64 {
-    match std::env::var("CLAWLOCK_CASES") {
-        Ok(text) => text.parse().unwrap(),
-        Err(_) => 100_000,
-    }
-}

@@ -1,5 +1,4 @@
 //! Envelopes: class 24, signature checks that say yes on empty, foreign or unparsable signatures.
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 use clawlock_policy::envelope::{ASSIGNMENT, DOCUMENT, Envelope, MAX_ENVELOPE, PublicKey, SigningKey, TrustedKeys};
 use serde_json::{Value, json};

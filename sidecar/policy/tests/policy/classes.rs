@@ -1,13 +1,10 @@
 //! Classes of attack that broke systems like this one, as far as they concern the engine.
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
-
-#[path = "common/fixtures.rs"]
-mod fixtures;
 
 use clawlock_policy::document::{Document, Scheme, Tier, UpstreamDoc};
 use clawlock_policy::pattern::{HostPattern, OperationPattern, PathPattern, ToolPattern};
 use clawlock_policy::{HostName, RequestPath, json};
-use fixtures::*;
+
+use crate::fixtures::*;
 
 #[test]
 fn class04_host_spellings() {

@@ -1,12 +1,9 @@
 //! Conditions: what the checker refuses, and what an evaluation answers.
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
-
-#[path = "common/fixtures.rs"]
-mod fixtures;
 
 use clawlock_policy::condition::{Condition, MAX_CONDITION, MAX_REGEX, Target};
 use clawlock_policy::document::{ArgumentDoc, ArgumentType};
-use fixtures::*;
+
+use crate::fixtures::*;
 
 fn refusal(condition: &str, target: &Target) -> String {
     match Condition::parse(condition, target) {
@@ -142,8 +139,12 @@ fn an_error_has_its_place() {
     assert_eq!((error.line, error.column), (2, 8), "{error}");
     let error = Condition::parse("\"äöü\" == \"x\" && nope == 1", &declared()).unwrap_err();
     assert_eq!((error.line, error.column), (1, 17), "{error}");
-    let error = Condition::parse("args.amount >", &declared()).unwrap_err();
-    assert_eq!(error.line, 1, "{error}");
+    let error = Condition::parse("args.live &&\n  args.amount >", &declared()).unwrap_err();
+    assert_eq!(error.line, 2, "{error}");
+    let said = error.reason.strip_prefix("not a CEL expression: ").unwrap();
+    assert!(said.contains("<EOF>") && !said.contains(char::is_control), "{error}");
+    let condition = Condition::parse("args.live", &declared()).unwrap();
+    assert_eq!((format!("{condition:?}"), &**condition.text()), ("Condition(\"args.live\")".into(), "args.live"));
 }
 
 #[test]

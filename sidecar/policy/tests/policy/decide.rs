@@ -1,12 +1,9 @@
 //! What a decision is, promise by promise (DESIGN: "How a decision is made").
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
-
-#[path = "common/fixtures.rs"]
-mod fixtures;
 
 use clawlock_policy::document::{Document, HaltDoc, Mode, TenantDoc, Tier};
 use clawlock_policy::{Code, Context, Facts, HostName, Verdict, decide, explain};
-use fixtures::*;
+
+use crate::fixtures::*;
 
 fn shell_policy() -> Vec<Document> {
     vec![

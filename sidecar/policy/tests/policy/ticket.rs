@@ -1,12 +1,10 @@
 //! Trusted time: a ticket that has ended stays dead.
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
-
-#[path = "common/fixtures.rs"]
-mod fixtures;
 
 use clawlock_policy::document::Assignment;
 use clawlock_policy::ticket::{Reading, TrustedTime};
 use proptest::prelude::*;
+
+use crate::fixtures;
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;

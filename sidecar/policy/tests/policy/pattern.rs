@@ -1,9 +1,10 @@
 //! Patterns and templates: what parses, what matches, and that matching agrees with an obvious matcher.
-#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
 use clawlock_policy::pattern::{HostPattern, OperationPattern, PathPattern, PathTemplate, ToolPattern};
 use clawlock_policy::{HostName, RequestPath};
 use proptest::prelude::*;
+
+use crate::fixtures::cases;
 
 fn path(pattern: &str, path: &str) -> bool {
     let path = RequestPath::parse(path).unwrap();
@@ -131,8 +132,41 @@ fn obvious_path(pattern: &[&str], path: &[&str]) -> bool {
     }
 }
 
+/// All texts of 1 to `longest` letters.
+fn texts(letters: &[char], longest: usize) -> Vec<String> {
+    let mut all: Vec<String> = vec![String::new()];
+    let mut from = 0;
+    for _ in 0..longest {
+        let to = all.len();
+        let longer: Vec<String> =
+            all[from..to].iter().flat_map(|text| letters.iter().map(move |letter| format!("{text}{letter}"))).collect();
+        all.extend(longer);
+        from = to;
+    }
+    all.split_off(1)
+}
+
+#[test]
+fn hosts_overlap_when_there_is_one_that_both_match() {
+    // Two patterns of three characters that share a name share one of at most six letters.
+    let names = texts(&['a', 'b'], 6);
+    let patterns: Vec<(HostPattern, Vec<bool>)> = texts(&['a', 'b', '*'], 3)
+        .iter()
+        .map(|pattern| {
+            let matching = names.iter().map(|name| obvious(pattern.as_bytes(), name.as_bytes())).collect();
+            (HostPattern::parse(&format!("{pattern}.x")).unwrap(), matching)
+        })
+        .collect();
+    for (one, by_one) in &patterns {
+        for (two, by_two) in &patterns {
+            let shared = by_one.iter().zip(by_two).any(|(one, two)| *one && *two);
+            assert_eq!(one.overlaps(two), shared, "{one:?} {two:?}");
+        }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(cases(20_000)))]
 
     #[test]
     fn a_glob_matches_as_the_obvious_matcher_does(pattern in "[ab*]{1,8}", text in "[ab]{0,10}") {
