@@ -5,10 +5,10 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clawlock/target
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt crds docs deny advisories conformance demo bench fuzz mutants
+.PHONY: help build test fmt crds docs deny advisories conformance demo bench fuzz mutants e2e-up e2e-down e2e-conformance images charts
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the clawlock binary, optimised and stripped
 	@scripts/toolchain
@@ -50,6 +50,12 @@ bench: ## side by side with minimal proxies and with peers
 	@scripts/toolchain
 	@bench/run
 
+images: ## the three container images, as docker archives in the cache folder
+	@scripts/images
+
+charts: ## checks of the Helm charts, and of what is generated from them
+	@scripts/charts
+
 fuzz: ## every fuzz target, FUZZ_SECONDS (60) each
 	@scripts/toolchain
 	@scripts/fuzz
@@ -57,3 +63,15 @@ fuzz: ## every fuzz target, FUZZ_SECONDS (60) each
 mutants: ## how many changed lines of the policy engine its tests notice; long
 	@scripts/toolchain
 	@scripts/mutants
+
+e2e-up: ## a Kubernetes cluster of two nodes for the tests, made by kind; twice does nothing
+	@e2e/cluster up
+
+e2e-down: ## end that cluster
+	@e2e/cluster down
+
+e2e-conformance: ## Kubernetes' own NetworkPolicy tests against it, and those of its parts; writes e2e/CONFORMANCE.md
+	@e2e/kind/unit
+	@e2e/cluster up
+	@e2e/cluster prove
+	@e2e/cluster conformance

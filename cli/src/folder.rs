@@ -138,7 +138,7 @@ impl<'a> Places<'a> {
 
     /// A problem of the compiler with its place. An object that is there twice has it twice.
     pub(crate) fn locate(&self, problem: &clawlock_compile::Problem, folder: &Path) -> Vec<Problem> {
-        let clawlock_compile::Problem { object, path, message, severity } = problem;
+        let clawlock_compile::Problem { object, path, message, severity, topic: _ } = problem;
         let located = |file: &Path, at: Mark| Problem {
             file: file.to_owned(),
             line: at.line,

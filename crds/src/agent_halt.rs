@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::AgentSelector;
 use crate::bounds::MAX_REASON;
 use crate::schema::{PRINTABLE, open_object};
+use crate::status::AgentHaltStatus;
 use crate::strict;
 
 /// Stops the agents that it selects until it is deleted: everything they ask for is denied.
@@ -20,10 +21,20 @@ use crate::strict;
     shortname = "clawhalt",
     category = "clawlock",
     derive = "PartialEq",
+    status = "AgentHaltStatus",
     doc = "Stops the agents that it selects until it is deleted.",
-    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Agents", type_ = "integer", json_path = ".status.agents"),
+    printcolumn(name = "Why", type_ = "string", json_path = ".spec.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Labels", type_ = "string", json_path = ".spec.agentSelector.matchLabels", priority = 1)
+    printcolumn(name = "Labels", type_ = "string", json_path = ".spec.agentSelector.matchLabels", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = open_object)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_CONDITION, MAX_NAME, MAX_RULES};
 use crate::schema::{DNS_LABEL, open_object};
+use crate::status::AgentPolicyStatus;
 use crate::strict;
 use crate::{AgentSelector, Match};
 
@@ -21,11 +22,21 @@ use crate::{AgentSelector, Match};
     shortname = "clawpolicy",
     category = "clawlock",
     derive = "PartialEq",
+    status = "AgentPolicyStatus",
     doc = "What the agents of its namespace that it selects may do.",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".status.observedMode"),
+    printcolumn(name = "Agents", type_ = "integer", json_path = ".status.agents"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Labels", type_ = "string", json_path = ".spec.agentSelector.matchLabels", priority = 1),
-    printcolumn(name = "Rules", type_ = "string", json_path = ".spec.rules[*].name", priority = 1)
+    printcolumn(name = "Rules", type_ = "string", json_path = ".spec.rules[*].name", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = open_object)]

@@ -49,6 +49,28 @@ pub const MAX_HEADER_NAME: usize = 64;
 pub const MAX_USERNAME: usize = 256;
 /// Agents' namespaces of one tenant.
 pub const MAX_NAMESPACES: usize = 64;
+/// Pods of one tenant's gateway. One serves thousands of agents; more than this is a typing mistake.
+pub const MAX_REPLICAS: u8 = 50;
+/// Exemptions of a tenant. Each is a hole in what is governed, so that people must be able to read all.
+pub const MAX_EXEMPTIONS: usize = 32;
+/// Ingress rules of a tenant: each becomes a NetworkPolicy in every agents' namespace.
+pub const MAX_INGRESS: usize = 32;
+/// Peers of one ingress rule. More of them share a label.
+pub const MAX_PEERS: usize = 16;
+/// Ports of one ingress rule. An agent listens on few.
+pub const MAX_PORTS: usize = 16;
+/// ServiceAccounts that a tenant binds to images, or that keep their API token.
+pub const MAX_SERVICE_ACCOUNTS: usize = 64;
+/// Images that one ServiceAccount may run.
+pub const MAX_IMAGES: usize = 32;
+/// Characters of an image reference: a name of 255, a tag of 128 and a digest of 135 (sha512) with their marks.
+pub const MAX_IMAGE: usize = 521;
+/// Characters of a duration (GEP-2257): four parts of at most five digits and a unit of at most two letters.
+pub const MAX_DURATION: usize = 28;
+/// Shortest life of a leaf certificate: renewal starts at a third of it and needs a few tries.
+pub const MIN_CERTIFICATE_SECONDS: u64 = 60;
+/// Longest life of a leaf certificate: how long a stolen key can be of use at most.
+pub const MAX_CERTIFICATE_SECONDS: u64 = 24 * 60 * 60;
 /// Characters of a trust domain (SPIFFE-ID specification section 2.1).
 pub const MAX_TRUST_DOMAIN: usize = 255;
 /// Characters of a date `YYYY-MM-DD`.

@@ -5,25 +5,36 @@
 //! `clawlock-compile`, which also repeats each check of the schema, since files never pass an API
 //! server. Every type refuses unknown fields when it is read, while the schema keeps them
 //! ([`schema::open_object`]): an API server with an older definition must not drop a field and so widen
-//! a rule. No type here has a status, and no field exists that nothing enforces.
+//! a rule. No field exists that nothing enforces. [`status`] is what the operator writes back; it is the
+//! one part that is read leniently.
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a type_ of its own")]
 
 pub mod agent_halt;
 pub mod agent_policy;
+pub mod agents;
 pub mod bounds;
 pub mod rules;
 pub mod schema;
 pub mod selector;
+pub mod status;
 mod strict;
 pub mod tenant_gateway;
 pub mod upstream;
 
 pub use agent_halt::{AgentHalt, AgentHaltSpec};
 pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Rule, Tier};
+pub use agents::{
+    Agents, ApiAccess, Exemption, Ingress, IngressPeer, IngressPort, IngressProtocol, ServiceAccountImages,
+};
 pub use rules::{HttpMatch, Match};
 pub use selector::{AgentSelector, Operator, Requirement};
-pub use tenant_gateway::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec};
+pub use status::{
+    AgentCounts, AgentHaltStatus, AgentPolicyStatus, Condition, PolicyStatus, TenantGatewayStatus, UpstreamStatus,
+};
+pub use tenant_gateway::{
+    Guardrail, GuardrailTier, Identity, Onboarding, PolicyConstraints, TenantGateway, TenantGatewaySpec,
+};
 pub use upstream::{
     Argument, ArgumentType, BasicCredential, BearerCredential, CaRef, CaRefKind, Credential, CredentialType,
     HeaderCredential, Operation, Protocol, Scheme, SecretRef, Tls, Upstream, UpstreamSpec,

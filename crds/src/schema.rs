@@ -17,6 +17,10 @@ pub const METHOD: &str = "^[A-Z][A-Z-]*$";
 pub const LABEL_KEY: &str = "^[-./_a-zA-Z0-9]+$";
 /// A label's value.
 pub const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+/// A duration (GEP-2257).
+pub const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// An image reference, roughly; the exact form is checked by `clawlock-compile`.
+pub const IMAGE: &str = "^[a-zA-Z0-9][-a-zA-Z0-9._:/@]*$";
 /// One line of printable text.
 pub const PRINTABLE: &str = "^[^\\x00-\\x1f\\x7f]*$";
 

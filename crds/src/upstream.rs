@@ -12,6 +12,7 @@ use crate::bounds::{
     MAX_OBJECT_NAME, MAX_OPERATION_NAME, MAX_OPERATIONS, MAX_PATH, MAX_USERNAME,
 };
 use crate::schema::{DATA_KEY, DNS_SUBDOMAIN, METHOD, open_object};
+use crate::status::UpstreamStatus;
 use crate::strict;
 
 /// A host name or a pattern of one, roughly; the exact form is checked by `clawlock-compile`.
@@ -42,12 +43,21 @@ const USERNAME: &str = "^[^:\\x00-\\x1f\\x7f]+$";
     shortname = "clawup",
     category = "clawlock",
     derive = "PartialEq",
+    status = "UpstreamStatus",
     doc = "A place that the tenant's agents may reach, and the credential that the gateway adds.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Hosts", type_ = "string", json_path = ".spec.hosts"),
     printcolumn(name = "Credential", type_ = "string", json_path = ".spec.credential.type"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Scheme", type_ = "string", json_path = ".spec.scheme", priority = 1),
-    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.port", priority = 1)
+    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.port", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(

@@ -79,6 +79,32 @@ fn each_rule_accepts_and_refuses() {
             &[json!({"allowedModes": ["Enforce", "Audit"]})],
         ),
         (
+            "an exemption needs labels to select by: without any it exempts every pod",
+            &[
+                json!({"podSelector": {"matchLabels": {"role": "batch"}}}),
+                json!({"podSelector": {"matchExpressions": [{"key": "role", "operator": "Exists"}]}}),
+            ],
+            &[
+                json!({"podSelector": {}}),
+                json!({"podSelector": {"matchLabels": {}}}),
+                json!({"podSelector": {"matchLabels": {}, "matchExpressions": []}}),
+            ],
+        ),
+        (
+            "set namespaceSelector, podSelector or both",
+            &[
+                json!({"namespaceSelector": {}}),
+                json!({"podSelector": {}}),
+                json!({"namespaceSelector": {}, "podSelector": {}}),
+            ],
+            &[json!({})],
+        ),
+        (
+            "a certificate lives for 60s to 24h",
+            &[json!("60s"), json!("1m"), json!("24h"), json!("23h59m60s"), json!("86400s"), json!("60000ms")],
+            &[json!("59s"), json!("59999ms"), json!("24h1ms"), json!("25h"), json!("0s"), json!("99999h")],
+        ),
+        (
             "a credential needs the scheme https",
             &[
                 json!({"scheme": "https", "credential": {"type": "Bearer"}}),

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream, definitions};
+use clawlock_crds::{AgentHalt, AgentPolicy, Onboarding, TenantGateway, Upstream, definitions};
 use common::{Sample, samples, spec_schema};
 use serde_json::{Value, json};
 
@@ -77,9 +77,12 @@ fn everything_has_a_type_and_a_bound() {
             match list_type {
                 Some("set" | "atomic") => {}
                 Some("map") => {
-                    assert_eq!(node.schema["x-kubernetes-list-map-keys"], json!(["name"]), "{at}");
+                    let [key] = node.schema["x-kubernetes-list-map-keys"].as_array().unwrap().as_slice() else {
+                        panic!("{at}: one key")
+                    };
+                    assert!(*key == "name" || at.ends_with("agents.apiAccess"), "{at}: key {key}");
                     let required = node.schema["items"]["required"].as_array().unwrap();
-                    assert!(required.contains(&json!("name")), "{at}: the key is optional");
+                    assert!(required.contains(key), "{at}: the key is optional");
                 }
                 other => panic!("{at}: list type {other:?}"),
             }
@@ -119,14 +122,14 @@ fn every_field_is_described() {
 #[test]
 fn definitions_are_what_kubectl_shows() {
     let expected = [
-        ("AgentHalt", "agenthalts", "clawhalt", "Reason"),
-        ("AgentPolicy", "agentpolicies", "clawpolicy", "Mode"),
-        ("TenantGateway", "tenantgateways", "tgw", "Trust-Domain"),
-        ("Upstream", "upstreams", "clawup", "Hosts"),
+        ("AgentHalt", "agenthalts", "clawhalt", ["Agents", "Why"].as_slice()),
+        ("AgentPolicy", "agentpolicies", "clawpolicy", &["Mode", "Agents"]),
+        ("TenantGateway", "tenantgateways", "tgw", &["Agents", "Ungoverned"]),
+        ("Upstream", "upstreams", "clawup", &["Hosts", "Credential"]),
     ];
     let definitions = definitions();
     assert_eq!(definitions.len(), expected.len());
-    for (definition, (kind, plural, short, column)) in definitions.iter().zip(expected) {
+    for (definition, (kind, plural, short, own)) in definitions.iter().zip(expected) {
         let names = &definition.spec.names;
         assert_eq!(definition.spec.group, clawlock_crds::GROUP);
         assert_eq!(definition.spec.scope, "Namespaced");
@@ -135,10 +138,59 @@ fn definitions_are_what_kubectl_shows() {
         assert_eq!(names.categories, Some(vec!["clawlock".to_owned()]));
         let [version] = definition.spec.versions.as_slice() else { panic!("{kind}: one version") };
         assert_eq!(format!("{}/{}", clawlock_crds::GROUP, version.name), clawlock_crds::API_VERSION);
-        assert!(version.subresources.is_none(), "{kind}: nothing fills a status yet");
+        let subresources = version.subresources.as_ref().unwrap();
+        assert!(subresources.status.is_some() && subresources.scale.is_none(), "{kind}");
         let columns = version.additional_printer_columns.as_ref().unwrap();
-        assert_eq!(columns[0].name, column);
-        assert!(columns.iter().any(|column| column.name == "Age"), "{kind}");
+        let (short, long): (Vec<_>, Vec<_>) = columns.iter().partition(|column| column.priority.is_none());
+        let short: Vec<&str> = short.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(short, [&["Ready", "Reason"], own, &["Age"]].concat(), "{kind}: state first, reason, age last");
+        assert_eq!(long.last().unwrap().name, "Message", "{kind}");
+    }
+}
+
+/// Conditions as `kubectl wait` and GitOps tools read them, and nothing that the API server would refuse.
+#[test]
+fn every_status_has_conditions() {
+    for definition in definitions() {
+        let kind = &definition.spec.names.kind;
+        let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
+        let status = &version["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(status["type"], "object", "{kind}");
+        assert_eq!(status["properties"]["observedGeneration"]["type"], "integer", "{kind}");
+        let conditions = &status["properties"]["conditions"];
+        assert_eq!(conditions["x-kubernetes-list-map-keys"], json!(["type"]), "{kind}");
+        let bounded = |at: &str, node: &Node<'_>| match node.schema["type"].as_str() {
+            Some("string") => {
+                let format = node.schema["format"] == "date-time" || node.schema["enum"].is_array();
+                assert!(format || node.schema["maxLength"].is_u64(), "{at}: a string without a bound");
+            }
+            Some("array") => assert!(node.schema["maxItems"].is_u64(), "{at}: a list without a bound"),
+            Some("integer" | "object") => {}
+            other => panic!("{at}: type {other:?}"),
+        };
+        walk(Node { path: format!("{kind} status"), schema: status, below_items: false }, &mut |node| {
+            bounded(&node.path, node);
+            for (name, child) in node.schema["properties"].as_object().into_iter().flatten() {
+                let text = child["description"].as_str().unwrap_or_default();
+                assert!(text.ends_with('.'), "{}.{name}: {text:?}", node.path);
+            }
+        });
+    }
+}
+
+/// After a rollback the older operator reads what the newer one wrote.
+#[test]
+fn an_unknown_field_of_a_status_is_no_mistake() {
+    for sample in samples() {
+        let mut value = sample.value.clone();
+        value["status"] = json!({"observedGeneration": 3, "fromTheFuture": {"a": 1}, "conditions": [{
+            "type": "Ready", "status": "True", "reason": "Programmed", "message": "", "lastTransitionTime":
+            "2026-11-21T00:00:00Z", "observedGeneration": 3, "fromTheFuture": 1,
+        }]});
+        let written = read(sample.kind, &value).unwrap();
+        assert_eq!(written["status"]["observedGeneration"], 3, "{}", sample.kind);
+        assert_eq!(written["status"]["conditions"][0]["type"], "Ready", "{}", sample.kind);
+        assert!(written["status"].get("fromTheFuture").is_none(), "{}", sample.kind);
     }
 }
 
@@ -226,6 +278,29 @@ fn a_port_is_not_cut_to_sixteen_bits() {
         let mut value = upstream.clone();
         value["spec"]["port"] = port.clone();
         assert!(read("Upstream", &value).is_err(), "{port}");
+    }
+}
+
+#[test]
+fn a_tenant_that_says_little_has_two_gateways_and_observes() {
+    let value = json!({
+        "apiVersion": "clawlock.dev/v1alpha1", "kind": "TenantGateway", "metadata": {"name": "acme"},
+        "spec": {"namespaces": ["acme"], "trustDomain": "acme.example", "identity": {}},
+    });
+    let gateway: TenantGateway = serde_json::from_value(value).unwrap();
+    assert_eq!(gateway.spec.replicas.get(), 2);
+    assert_eq!(gateway.spec.onboarding, Onboarding::Observe);
+    assert_eq!(gateway.spec.agents, None);
+    assert_eq!(gateway.spec.identity.unwrap().certificate_ttl, "24h");
+}
+
+#[test]
+fn replicas_are_not_cut_to_eight_bits() {
+    let gateway = samples().into_iter().find(|sample| sample.kind == "TenantGateway").unwrap().value;
+    for replicas in [json!(0), json!(256), json!(258), json!(-1), json!(2.5), json!("2")] {
+        let mut value = gateway.clone();
+        value["spec"]["replicas"] = replicas.clone();
+        assert!(read("TenantGateway", &value).is_err(), "{replicas}");
     }
 }
 

@@ -30,7 +30,12 @@ export async function prepare(run, modelUrl) {
   for (const directory of [home, workspace, path.join(home, "state")]) fs.mkdirSync(directory, { mode: 0o700 });
   const config = path.join(home, "openclaw.json");
   fs.writeFileSync(config, JSON.stringify(configuration(port, token, home, workspace, modelUrl), null, 2), { mode: 0o400 });
-  const env = {
+  return { home, workspace, config, env: environment(home, config), port, token, url: `http://127.0.0.1:${port}` };
+}
+
+/** What OpenClaw itself wants to find in its environment. */
+export function environment(home, config) {
+  return {
     HOME: home,
     OPENCLAW_STATE_DIR: path.join(home, "state"),
     OPENCLAW_CONFIG_PATH: config,
@@ -41,10 +46,9 @@ export async function prepare(run, modelUrl) {
     DO_NOT_TRACK: "1",
     NO_COLOR: "1",
   };
-  return { home, workspace, config, env, port, token, url: `http://127.0.0.1:${port}` };
 }
 
-function configuration(port, token, home, workspace, modelUrl) {
+export function configuration(port, token, home, workspace, modelUrl) {
   return {
     logging: { file: path.join(home, "openclaw.log") },
     gateway: {

@@ -11,9 +11,12 @@ const key = process.env.MODEL_KEY;
 if (!key) throw new Error("MODEL_KEY is not set: the service would let anybody in");
 const held = [];
 
+const release = () => held.splice(0).forEach((go) => go());
 process.on("message", (message) => {
-  if (message === "release") held.splice(0).forEach((go) => go());
+  if (message === "release") release();
 });
+// For whoever is not its parent.
+process.on("SIGUSR2", release);
 
 serve(({ method, url, headers, body, response }) => {
   if (headers.authorization !== `Bearer ${key}`) return json(response, 401, { error: { message: "wrong or missing key" } });

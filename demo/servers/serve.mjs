@@ -1,7 +1,8 @@
-// What the demo's three upstreams have in common: TLS on a free loopback port, a record of every request, and a
-// channel to the process that started them. No dependency beyond Node itself.
+// What the demo's three upstreams have in common: TLS, a record of every request, and a channel to the process that
+// started them. No dependency beyond Node itself.
 //
-// Start one with: node NAME.mjs DIR NAME.test   (DIR holds NAME.test.crt, NAME.test.key and receives NAME.test.jsonl)
+// Start one with: node NAME.mjs DIR NAME.test   (DIR holds NAME.test.crt and NAME.test.key)
+// It listens on a free port of loopback, or on LISTEN=ADDRESS:PORT; its record NAME.test.jsonl is in DIR, or in RECORDS.
 import fs from "node:fs";
 import https from "node:https";
 import path from "node:path";
@@ -16,7 +17,7 @@ export function serve(answer) {
     console.error("usage: node SERVER.mjs DIR NAME");
     process.exit(2);
   }
-  const record = path.join(directory, `${name}.jsonl`);
+  const record = path.join(process.env.RECORDS ?? directory, `${name}.jsonl`);
   fs.writeFileSync(record, "", { mode: 0o600 });
   const emit = (entry) => fs.appendFileSync(record, JSON.stringify({ at: Date.now(), ...entry }) + "\n");
 
@@ -41,11 +42,13 @@ export function serve(answer) {
   );
   // A handshake that fails (a client that does not trust the demo's CA) is worth knowing, not dying for.
   server.on("tlsClientError", (error) => emit({ kind: "tls-error", error: error.message }));
-  server.listen(0, "127.0.0.1", () => {
-    const { port } = server.address();
-    if (process.send) process.send({ listening: port });
-    else console.log(`${name} listens on https://127.0.0.1:${port}`);
+  const [host, port] = (process.env.LISTEN ?? "127.0.0.1:0").split(":");
+  server.listen(Number(port), host, () => {
+    if (process.send) process.send({ listening: server.address().port });
+    else console.log(`${name} listens on https://${host}:${server.address().port}`);
   });
+  // The first process of a container is not ended by a signal that it does not take.
+  process.on("SIGTERM", () => process.exit(0));
   // The demo ends its servers by hanging up: none outlives it.
   process.on("disconnect", () => process.exit(0));
   return emit;

@@ -13,7 +13,8 @@ pub(crate) struct Sample {
 impl Sample {
     /// JSON pointers of all objects under spec that are no maps.
     pub(crate) fn objects(&self) -> Vec<String> {
-        self.collect().into_iter().filter(|(_, _, value)| value.is_object()).map(|(pointer, ..)| pointer).collect()
+        let found = self.collect().into_iter().filter(|(pointer, _, value)| value.is_object() && !is_map(pointer));
+        found.map(|(pointer, ..)| pointer).collect()
     }
 
     /// JSON pointers of everything below spec.
@@ -23,12 +24,8 @@ impl Sample {
 
     /// The places of the schema that the sample has, as `spec.rules[].name`.
     pub(crate) fn schema_paths(&self) -> Vec<String> {
-        let mut paths: Vec<String> = self.collect().into_iter().map(|(_, path, _)| path).collect();
-        if self.value["spec"]["agentSelector"]["matchLabels"].is_object() {
-            paths.push("spec.agentSelector.matchLabels".to_owned());
-            paths.push("spec.agentSelector.matchLabels{}".to_owned());
-        }
-        paths
+        let paths = self.collect().into_iter().map(|(_, path, _)| path);
+        paths.flat_map(|path| if is_map(&path) { vec![format!("{path}{{}}"), path] } else { vec![path] }).collect()
     }
 
     fn collect(&self) -> Vec<(String, String, &Value)> {
@@ -39,11 +36,8 @@ impl Sample {
 }
 
 fn collect<'a>(pointer: String, path: String, value: &'a Value, found: &mut Vec<(String, String, &'a Value)>) {
-    if path.ends_with("matchLabels") {
-        return;
-    }
     match value {
-        Value::Object(members) => {
+        Value::Object(members) if !is_map(&path) => {
             for (name, child) in members {
                 collect(format!("{pointer}/{name}"), format!("{path}.{name}"), child, found);
             }
@@ -56,6 +50,11 @@ fn collect<'a>(pointer: String, path: String, value: &'a Value, found: &mut Vec<
         _ => {}
     }
     found.push((pointer, path, value));
+}
+
+/// Maps have keys of people's own, not fields.
+fn is_map(path: &str) -> bool {
+    path.ends_with("matchLabels")
 }
 
 /// The schema below `spec`.
@@ -127,6 +126,19 @@ pub(crate) fn samples() -> Vec<Sample> {
             json!({
                 "namespaces": ["acme"],
                 "trustDomain": "acme.example",
+                "replicas": 3,
+                "onboarding": "Enforce",
+                "agents": {
+                    "exemptions": [{"name": "batch", "podSelector": selector()}],
+                    "ingress": [{
+                        "name": "web",
+                        "from": [{"namespaceSelector": selector(), "podSelector": selector()}],
+                        "ports": [{"port": 18789, "protocol": "TCP"}],
+                    }],
+                    "serviceAccounts": [{"name": "billing-agent", "images": ["registry.example/billing:1"]}],
+                    "apiAccess": [{"serviceAccount": "deployer"}],
+                },
+                "identity": {"certificateTTL": "12h"},
                 "guardrails": [
                     {"name": "shell", "match": {"tools": ["exec"]}, "when": "true", "tier": "Ask"},
                     {"name": "delete", "match": {"operations": ["github.delete_*"]}, "tier": "Block"},

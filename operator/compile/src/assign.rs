@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clawlock_policy::SpiffeId;
 use clawlock_policy::codec;
-use clawlock_policy::document::{Assignment, Document, PodDoc, UpstreamDoc};
+use clawlock_policy::document::{Assignment, Document, Mode, PodDoc, UpstreamDoc};
 use clawlock_policy::policy::{MAX_DOCUMENTS, MAX_RULES};
 
-use crate::problem::Problem;
+use crate::problem::{ObjectRef, Problem, Severity};
 use crate::selector::Scope;
+use crate::settings::Settings;
 
 /// What resources come to. Made by [`compile`](crate::compile).
 #[derive(Clone, Debug, PartialEq)]
@@ -27,10 +28,27 @@ pub struct Tenant {
     pub(crate) platform_namespace: String,
     pub(crate) trust_domain: String,
     pub(crate) namespaces: BTreeSet<String>,
+    pub(crate) settings: Settings,
     /// What holds for every pod of the tenant.
     pub(crate) shared: Vec<Stored>,
     /// What holds for the pods that a selector selects, by their namespace.
-    pub(crate) selected: BTreeMap<String, Vec<(Scope, Stored)>>,
+    pub(crate) selected: BTreeMap<String, Vec<Selected>>,
+}
+
+/// A document of the pods that a selector selects.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Selected {
+    pub(crate) scope: Scope,
+    pub(crate) stored: Stored,
+    /// The object that it comes from.
+    pub(crate) origin: ObjectRef,
+}
+
+impl Selected {
+    /// What they are sorted by, so that their order does not depend on that of the objects.
+    pub(crate) fn key(&self) -> (&str, &Scope, &ObjectRef) {
+        (self.stored.digest(), &self.scope, &self.origin)
+    }
 }
 
 /// A document and its digest.
@@ -72,6 +90,12 @@ impl Tenant {
     /// Its agents' namespaces, sorted.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.namespaces.iter().map(String::as_str)
+    }
+
+    /// What its Kubernetes objects are made of.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Its valid upstreams, by name.
@@ -174,6 +198,46 @@ impl Compilation {
         self.tenants.values()
     }
 
+    /// A valid tenant, by name.
+    #[must_use]
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.get(name)
+    }
+
+    /// The valid tenant that has an agents' namespace.
+    #[must_use]
+    pub fn tenant_of(&self, namespace: &str) -> Option<&Tenant> {
+        self.tenants.values().find(|tenant| tenant.namespaces.contains(namespace))
+    }
+
+    /// Whether nothing in an object keeps it from being in force.
+    #[must_use]
+    pub fn is_accepted(&self, object: &ObjectRef) -> bool {
+        !self.problems.iter().any(|problem| problem.severity == Severity::Error && problem.object == *object)
+    }
+
+    /// The policies and halts that hold for the pods with these labels, also those that are invalid and
+    /// therefore stop them.
+    #[must_use]
+    pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&ObjectRef> {
+        let selected = self.tenant_of(namespace).and_then(|tenant| tenant.selected.get(namespace));
+        let selected = selected.into_iter().flatten().filter(|selected| selected.scope.has(labels));
+        let mut origins: Vec<&ObjectRef> = selected.map(|selected| &selected.origin).collect();
+        origins.sort();
+        origins.dedup();
+        origins
+    }
+
+    /// The mode that a policy has at a time; `None` when it is invalid or in no tenant's namespace.
+    #[must_use]
+    pub fn observed_mode(&self, policy: &ObjectRef, now_ms: u64) -> Option<clawlock_crds::Mode> {
+        let tenant = self.tenant_of(&policy.namespace)?;
+        let selected = tenant.selected.get(&policy.namespace)?.iter().find(|selected| selected.origin == *policy)?;
+        let Document::Policy(document) = &selected.stored.document else { return None };
+        let audits = document.mode == Mode::Audit && tenant.audits(now_ms);
+        Some(if audits { clawlock_crds::Mode::Audit } else { clawlock_crds::Mode::Enforce })
+    }
+
     /// The assignment of a pod.
     ///
     /// # Errors
@@ -184,7 +248,7 @@ impl Compilation {
             let problem = Box::new(problem.clone());
             return Err(AssignError::InvalidTenant { namespace: namespace.clone(), problem });
         }
-        let Some(tenant) = self.tenants.values().find(|tenant| tenant.namespaces.contains(namespace)) else {
+        let Some(tenant) = self.tenant_of(namespace) else {
             return Err(AssignError::NoTenant { namespace: namespace.clone() });
         };
         let full_name = || format!("{namespace}/{name}");
@@ -226,10 +290,20 @@ impl Compilation {
 }
 
 impl Tenant {
+    /// Whether mode Audit counts at a time.
+    fn audits(&self, now_ms: u64) -> bool {
+        self.shared.iter().any(|stored| match &stored.document {
+            Document::Tenant(tenant) => {
+                tenant.allowed_modes.contains(&Mode::Audit) && tenant.audit_until_ms.is_some_and(|until| now_ms < until)
+            }
+            Document::Upstream(_) | Document::Policy(_) | Document::Halt(_) => false,
+        })
+    }
+
     /// The documents that hold for a pod, by digest.
     fn documents(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
         let selected = self.selected.get(namespace).into_iter().flatten();
-        let selected = selected.filter(|(scope, _)| scope.has(labels)).map(|(_, stored)| stored);
+        let selected = selected.filter(|selected| selected.scope.has(labels)).map(|selected| &selected.stored);
         // Two halts of one name come from one object that is there twice, or from one that is twice
         // wrong; one of them says it.
         let mut halts = BTreeSet::new();

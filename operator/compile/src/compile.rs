@@ -6,19 +6,19 @@ use clawlock_crds::{AgentHalt, AgentPolicy};
 use clawlock_policy::document::{Document, HaltDoc, Mode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::assign::{Compilation, Stored, Tenant};
-use crate::problem::{self, ObjectRef, Problem, Report};
+use crate::assign::{Compilation, Selected, Stored, Tenant};
+use crate::problem::{self, Kind, ObjectRef, Problem, Report};
 use crate::selector::Scope;
 use crate::tenants::{self, Judged, Upstreams};
 use crate::text::is_dns_label;
 use crate::upstream::ConfigMaps;
-use crate::{Resources, halt, policy};
+use crate::{Resources, Unreadable, halt, policy};
 
 /// Compiles resources. It never fails as a whole: each object that is wrong has a [`Problem`], and what
 /// depends on it denies.
 #[must_use]
 pub fn compile(resources: &Resources) -> Compilation {
-    let Resources { gateways, upstreams, policies, halts, config_maps } = resources;
+    let Resources { gateways, upstreams, policies, halts, config_maps, unreadable } = resources;
     let config_maps = ConfigMaps::new(config_maps);
     let platform: BTreeSet<&str> =
         gateways.iter().filter_map(|gateway| gateway.metadata.namespace.as_deref()).collect();
@@ -28,6 +28,7 @@ pub fn compile(resources: &Resources) -> Compilation {
     let mut world = World::new(judged, upstreams);
     world.add_policies(policies, &mut problems);
     world.add_halts(halts, &mut problems);
+    world.add_unreadable(unreadable, &mut problems);
     problem::sort(&mut problems);
     world.finish(problems)
 }
@@ -54,7 +55,7 @@ impl World {
             upstreams,
             audited: BTreeSet::new(),
         };
-        for Judged { gateway, object, document } in judged {
+        for Judged { gateway, object, document, settings } in judged {
             let namespaces: BTreeSet<String> = gateway.spec.namespaces.iter().cloned().collect();
             let document = match document {
                 Ok(document) => document,
@@ -80,6 +81,7 @@ impl World {
                 platform_namespace: namespace,
                 trust_domain: gateway.spec.trust_domain.clone(),
                 namespaces,
+                settings,
                 shared,
                 selected: BTreeMap::new(),
             };
@@ -137,7 +139,8 @@ impl World {
             Some(problem) => Document::Halt(stop(problem, report.error_count())),
             None => Document::Policy(document),
         };
-        tenant.selected.entry(namespace).or_default().push((scope, Stored::new(document)));
+        let selected = Selected { scope, stored: Stored::new(document), origin: report.object().clone() };
+        tenant.selected.entry(namespace).or_default().push(selected);
         report
     }
 
@@ -171,16 +174,32 @@ impl World {
             Some(_) => tenant.namespaces.iter().cloned().collect(),
             None => vec![namespace.to_owned()],
         };
-        let stored = Stored::new(Document::Halt(document));
+        let selected = Selected {
+            scope: scope.clone(),
+            stored: Stored::new(Document::Halt(document)),
+            origin: report.object().clone(),
+        };
         for namespace in namespaces {
-            tenant.selected.entry(namespace).or_default().push((scope.clone(), stored.clone()));
+            tenant.selected.entry(namespace).or_default().push(selected.clone());
+        }
+    }
+
+    fn add_unreadable(&mut self, unreadable: &[Unreadable], problems: &mut Vec<Problem>) {
+        for object in unreadable {
+            problems.push(object.problem());
+            if matches!(object.object.kind, Kind::AgentPolicy | Kind::AgentHalt) {
+                let mut report = Report::new(object.object.clone());
+                let (document, scope) = object.stop();
+                self.add_halt(&mut report, &object.object.namespace, document, &scope);
+                problems.extend(report.into_problems());
+            }
         }
     }
 
     fn finish(self, problems: Vec<Problem>) -> Compilation {
         let Self { mut tenants, owners: _, platforms: _, invalid, upstreams: _, audited: _ } = self;
         for selected in tenants.values_mut().flat_map(|tenant| tenant.selected.values_mut()) {
-            selected.sort_by(|(scope, one), (other, two)| (one.digest(), scope).cmp(&(two.digest(), other)));
+            selected.sort_by(|one, two| one.key().cmp(&two.key()));
         }
         Compilation { problems, tenants, invalid }
     }
@@ -204,7 +223,7 @@ fn is_twice(count: &Count<'_>, metadata: &ObjectMeta) -> bool {
 /// What holds instead of an invalid policy: the pods that it selects are stopped, and the denial says
 /// where the mistake is. The name has a space, which no `AgentHalt`'s name has.
 fn stop(problem: &Problem, errors: usize) -> HaltDoc {
-    let Problem { object, path, message, severity: _ } = problem;
+    let Problem { object, path, message, severity: _, topic: _ } = problem;
     let more = if errors > 1 { format!(" (and {} more mistakes)", errors - 1) } else { String::new() };
     let reason = format!("policy {} is invalid{more}: {path}: {message}", object.full_name());
     HaltDoc { name: object.to_string(), reason: halt::one_line(&reason) }

@@ -13,6 +13,7 @@ use crate::policy::convert_mode;
 use crate::problem::{Kind, Problem, Report};
 use crate::references::Known;
 use crate::rules::{self, Written};
+use crate::settings::{self, Settings};
 use crate::text::{Limits, is_dns_label, parse_set, quoted, refuse_empty, refuse_oversize};
 
 /// Checks one tenant by itself: the arguments of operations have no known type.
@@ -20,25 +21,36 @@ use crate::text::{Limits, is_dns_label, parse_set, quoted, refuse_empty, refuse_
 /// # Errors
 /// All mistakes in it.
 pub fn check_gateway(gateway: &TenantGateway) -> Result<TenantDoc, Vec<Problem>> {
-    let Checked { report, document } = check(gateway, &Known::default());
+    let Checked { report, document, settings: _ } = check(gateway, &Known::default());
     report.finish(Some(document))
 }
 
-/// A tenant after its check. The document holds only if the report has no error.
+/// A tenant after its check. Document and settings hold only if the report has no error.
 pub(crate) struct Checked {
     pub(crate) report: Report,
     pub(crate) document: TenantDoc,
+    pub(crate) settings: Settings,
 }
 
 /// Checks one tenant beside its upstreams.
 pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
     let mut report = Report::about(Kind::TenantGateway, &gateway.metadata);
-    let TenantGatewaySpec { namespaces, trust_domain, guardrails, policy_constraints } = &gateway.spec;
+    let TenantGatewaySpec {
+        namespaces,
+        trust_domain,
+        replicas,
+        onboarding,
+        agents,
+        identity,
+        guardrails,
+        policy_constraints,
+    } = &gateway.spec;
     check_namespaces(&mut report, namespaces);
     // The trust domain has the form that an identity in it needs.
     if let Err(error) = SpiffeId::of_pod(trust_domain, "namespace", "account", "uid") {
         report.error("spec.trustDomain", format!("{}: {error}", quoted(trust_domain)));
     }
+    let settings = settings::check(&mut report, *replicas, *onboarding, agents.as_ref(), identity.as_ref());
     let written = guardrails.iter().map(|guardrail| {
         let Guardrail { name, matches, when, tier } = guardrail;
         let tier = match tier {
@@ -57,7 +69,7 @@ pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
     // Their order has no meaning, so it must not show in the digest either.
     document.guardrails.sort_by(|a, b| a.name.cmp(&b.name));
     refuse_oversize(&mut report, &Document::Tenant(document.clone()));
-    Checked { report, document }
+    Checked { report, document, settings }
 }
 
 fn check_namespaces(report: &mut Report, namespaces: &[String]) {

@@ -27,7 +27,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(halt: &AgentHalt) -> Checked {
     let mut report = Report::about(Kind::AgentHalt, &halt.metadata);
     let AgentHaltSpec { agent_selector, reason } = &halt.spec;
-    let scope = selector::check(&mut report, agent_selector);
+    let scope = selector::check(&mut report, selector::PATH, agent_selector);
     if reason.trim().is_empty() {
         report.error("spec.reason", "there is no reason; write one line for the people who read the denial");
     } else if reason.chars().count() > MAX_REASON {

@@ -1,4 +1,4 @@
-//! From resources to policy documents and assignments: pure, no client, no I/O, no clock.
+//! From resources to policy documents, assignments and Kubernetes objects: pure, no client, no I/O, no clock.
 //!
 //! One conversion, many callers: `clawlock dev`, `clawlock lint` and the operator's controllers and
 //! webhooks. [`check_policy`] and its siblings judge one object and report all of its mistakes at once;
@@ -13,15 +13,20 @@
 mod assign;
 mod compile;
 mod credential;
+mod duration;
 mod gateway;
 mod halt;
+pub mod objects;
 mod policy;
 mod problem;
 mod references;
 mod rules;
 mod selector;
+mod settings;
+pub mod state;
 mod tenants;
 mod text;
+mod unreadable;
 mod upstream;
 
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
@@ -32,7 +37,9 @@ pub use compile::compile;
 pub use gateway::check_gateway;
 pub use halt::check_halt;
 pub use policy::check_policy;
-pub use problem::{Kind, ObjectRef, Problem, Severity};
+pub use problem::{Kind, ObjectRef, Problem, Severity, Topic};
+pub use settings::{AgentSettings, Settings};
+pub use unreadable::Unreadable;
 pub use upstream::{ConfigMaps, check_upstream};
 
 /// Everything that decisions depend on, of all tenants, in any order.
@@ -48,4 +55,6 @@ pub struct Resources {
     pub halts: Vec<AgentHalt>,
     /// Where certificate authorities are.
     pub config_maps: Vec<ConfigMap>,
+    /// What is one of these kinds and cannot be read.
+    pub unreadable: Vec<Unreadable>,
 }

@@ -30,7 +30,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(policy: &AgentPolicy, known: &Known<'_>) -> Checked {
     let mut report = Report::about(Kind::AgentPolicy, &policy.metadata);
     let AgentPolicySpec { agent_selector, mode, rules } = &policy.spec;
-    let scope = selector::check(&mut report, agent_selector);
+    let scope = selector::check(&mut report, selector::PATH, agent_selector);
     let written = rules.iter().map(|rule| {
         let Rule { name, matches, when, tier } = rule;
         Written { name, matches, when: when.as_deref(), tier: convert_tier(*tier) }

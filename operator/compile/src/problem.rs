@@ -80,6 +80,16 @@ pub enum Severity {
     Warning,
 }
 
+/// What a problem is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// What the object says itself.
+    Content,
+    /// Another object that it names, which is not there or is wrong. Admission warns of it and never
+    /// refuses, so that the order in which objects are applied does not matter.
+    Reference,
+}
+
 /// A problem of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -91,11 +101,13 @@ pub struct Problem {
     pub message: String,
     /// What it does to the object.
     pub severity: Severity,
+    /// What it is about.
+    pub topic: Topic,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, path, message, severity: _ } = self;
+        let Self { object, path, message, severity: _, topic: _ } = self;
         write!(f, "{object}, {path}: {message}")
     }
 }
@@ -103,8 +115,8 @@ impl fmt::Display for Problem {
 /// Sorts problems by object and path (numbers by value), and removes what is told twice.
 pub(crate) fn sort(problems: &mut Vec<Problem>) {
     problems.sort_by_cached_key(|problem| {
-        let Problem { object, path, message, severity } = problem;
-        (object.clone(), natural(path), message.clone(), *severity)
+        let Problem { object, path, message, severity, topic } = problem;
+        (object.clone(), natural(path), message.clone(), *severity, *topic)
     });
     problems.dedup();
 }
@@ -151,8 +163,10 @@ impl Report {
                 format!("{} is no name of a namespace; write a DNS label such as acme", quoted(&namespace)),
             );
         }
-        // Upstreams are named in `upstream.operation`, so that their names have no dot.
+        // Upstreams are named in `upstream.operation`, so that their names have no dot. A tenant's name is a
+        // label of pods and a part of the DNS names of its gateway.
         let (valid, wanted) = match kind {
+            Kind::TenantGateway => (is_dns_label(&name), "a DNS label without dots such as acme"),
             Kind::Upstream => (is_dns_label(&name), "a DNS label without dots such as stripe"),
             _ => (is_dns_subdomain(&name), "a DNS name such as support"),
         };
@@ -167,20 +181,30 @@ impl Report {
     }
 
     pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(path.into(), message.into(), Severity::Error);
+        self.push(path.into(), message.into(), Severity::Error, Topic::Content);
     }
 
     pub(crate) fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.push(path.into(), message.into(), Severity::Warning);
+        self.push(path.into(), message.into(), Severity::Warning, Topic::Content);
     }
 
-    fn push(&mut self, path: String, message: String, severity: Severity) {
+    /// Another object that is needed is not there, or is wrong: this one does not hold.
+    pub(crate) fn broken_reference(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(path.into(), message.into(), Severity::Error, Topic::Reference);
+    }
+
+    /// Another object that is named is not there, or is wrong: this one holds nevertheless.
+    pub(crate) fn missing_reference(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(path.into(), message.into(), Severity::Warning, Topic::Reference);
+    }
+
+    fn push(&mut self, path: String, message: String, severity: Severity, topic: Topic) {
         self.errors += usize::from(severity == Severity::Error);
         // The first error is told in any case: it is what makes the object invalid.
         if self.problems.len() >= MAX_PROBLEMS && !(severity == Severity::Error && self.errors == 1) {
             return;
         }
-        self.problems.push(Problem { object: self.object.clone(), path, message, severity });
+        self.problems.push(Problem { object: self.object.clone(), path, message, severity, topic });
     }
 
     pub(crate) fn is_invalid(&self) -> bool {

@@ -29,7 +29,7 @@ pub(crate) fn check(report: &mut Report, path: &str, matches: &MatchDoc, known: 
         MatchDoc::Http(http) => {
             for (index, name) in http.upstreams.iter().enumerate() {
                 if let Some(message) = missing(name, tenant, known) {
-                    report.warning(format!("{path}.http.upstreams[{index}]"), message);
+                    report.missing_reference(format!("{path}.http.upstreams[{index}]"), message);
                 }
             }
         }
@@ -55,7 +55,7 @@ fn check_operations(report: &mut Report, path: &str, patterns: &[String], tenant
             upstream.operations.iter().any(|operation| pattern.matches(&upstream.name, &operation.name))
         });
         if !found {
-            report.warning(
+            report.missing_reference(
                 format!("{path}.operations[{index}]"),
                 format!(
                     "{} matches no operation of tenant {tenant}'s Upstreams; ask the platform team for it",

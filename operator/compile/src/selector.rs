@@ -6,7 +6,7 @@ use clawlock_crds::{AgentSelector, Operator, Requirement};
 use crate::problem::Report;
 use crate::text::{is_label_key, is_label_value, quoted};
 
-/// Where every kind has its selector.
+/// Where policies and halts have their selector.
 pub(crate) const PATH: &str = "spec.agentSelector";
 
 /// Which pods something is about.
@@ -28,20 +28,20 @@ impl Scope {
 }
 
 /// Checks a selector; a wrong one selects everything, which callers use only to deny.
-pub(crate) fn check(report: &mut Report, selector: &AgentSelector) -> Scope {
+pub(crate) fn check(report: &mut Report, path: &str, selector: &AgentSelector) -> Scope {
     let before = report.error_count();
     let AgentSelector { match_labels, match_expressions } = selector;
     if match_labels.len() > MAX_SELECTOR_TERMS || match_expressions.len() > MAX_SELECTOR_TERMS {
-        report.error(PATH, format!("more than {MAX_SELECTOR_TERMS} labels or expressions; use fewer labels"));
+        report.error(path, format!("more than {MAX_SELECTOR_TERMS} labels or expressions; use fewer labels"));
         return Scope::All;
     }
     for (key, value) in match_labels {
-        let path = format!("{PATH}.matchLabels");
+        let path = format!("{path}.matchLabels");
         check_key(report, &path, key);
         check_value(report, &path, value);
     }
     for (index, requirement) in match_expressions.iter().enumerate() {
-        check_requirement(report, &format!("{PATH}.matchExpressions[{index}]"), requirement);
+        check_requirement(report, &format!("{path}.matchExpressions[{index}]"), requirement);
     }
     if report.error_count() > before { Scope::All } else { Scope::Selected(selector.clone()) }
 }

@@ -12,6 +12,7 @@ use clawlock_policy::pattern::HostPattern;
 use crate::gateway;
 use crate::problem::{ObjectRef, Problem};
 use crate::references::Known;
+use crate::settings::Settings;
 use crate::text::quoted;
 use crate::upstream::{self, ConfigMaps};
 
@@ -147,6 +148,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) object: ObjectRef,
     /// Its document, or the first of its mistakes.
     pub(crate) document: Result<TenantDoc, Problem>,
+    /// What its objects are made of; holds only beside a document.
+    pub(crate) settings: Settings,
 }
 
 /// Judges all tenants.
@@ -161,7 +164,7 @@ pub(crate) fn judge_gateways<'a>(
     for gateway in gateways {
         let namespace = gateway.metadata.namespace.as_deref().unwrap_or_default();
         let known = upstreams.get(namespace).unwrap_or(&none).known(gateway.metadata.name.as_deref());
-        let gateway::Checked { mut report, document } = gateway::check(gateway, &known);
+        let gateway::Checked { mut report, document, settings } = gateway::check(gateway, &known);
         claims.check(gateway, &mut report);
         let object = report.object().clone();
         let document = match report.first_error() {
@@ -169,7 +172,7 @@ pub(crate) fn judge_gateways<'a>(
             None => Ok(document),
         };
         problems.extend(report.into_problems());
-        judged.push(Judged { gateway, object, document });
+        judged.push(Judged { gateway, object, document, settings });
     }
     judged
 }

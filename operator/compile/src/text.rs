@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write as _};
 
-use clawlock_crds::bounds::{MAX_KEY, MAX_LABEL_VALUE, MAX_METHOD, MAX_NAME, MAX_OBJECT_NAME, MAX_OPERATION_NAME};
+use clawlock_crds::bounds::{
+    MAX_IMAGE, MAX_KEY, MAX_LABEL_VALUE, MAX_METHOD, MAX_NAME, MAX_OBJECT_NAME, MAX_OPERATION_NAME,
+};
 
 use clawlock_policy::codec;
 use clawlock_policy::document::Document;
@@ -78,6 +80,41 @@ pub(crate) fn is_label_key(text: &str) -> bool {
 /// A label's value, which may be empty.
 pub(crate) fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_qualified(text)
+}
+
+/// A reference of an image: a name, an optional tag and an optional digest. Compared as text, so that more
+/// than its form need not be known.
+pub(crate) fn is_image(text: &str) -> bool {
+    let (tagged, digest) = match text.split_once('@') {
+        Some((tagged, digest)) => (tagged, Some(digest)),
+        None => (text, None),
+    };
+    let digest_ok = digest.is_none_or(|digest| {
+        digest.split_once(':').is_some_and(|(algorithm, hex)| {
+            let length = match algorithm {
+                "sha256" => 64,
+                "sha512" => 128,
+                _ => return false,
+            };
+            hex.len() == length && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        })
+    });
+    // A colon behind the last slash starts a tag, one before it the port of a registry.
+    let (name, tag) = match tagged.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (tagged, None),
+    };
+    let tag_ok = tag.is_none_or(|tag| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        let first = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        tag.len() <= 128 && tag.bytes().next().as_ref().is_some_and(first) && tag.bytes().all(inner)
+    });
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let component = |part: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
+        edge(part.as_bytes().first()) && edge(part.as_bytes().last()) && part.bytes().all(inner)
+    };
+    text.len() <= MAX_IMAGE && digest_ok && tag_ok && name.split('/').all(component)
 }
 
 /// A method in upper case. Methods are case-sensitive (RFC 9110 section 9.1), and all registered ones

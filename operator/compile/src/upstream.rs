@@ -165,11 +165,11 @@ fn find_ca(report: &mut Report, scheme: Scheme, tls: &Tls, config_maps: &ConfigM
     let map = match config_maps.0.get(&(namespace.as_str(), name.as_str())).map(Vec::as_slice) {
         Some([map]) => map,
         Some([_, _, ..]) => {
-            report.error(path, format!("there are two ConfigMaps {namespace}/{name}; remove one"));
+            report.broken_reference(path, format!("there are two ConfigMaps {namespace}/{name}; remove one"));
             return None;
         }
         _ => {
-            report.error(
+            report.broken_reference(
                 path,
                 format!("there is no ConfigMap {namespace}/{name}; create it in the Upstream's namespace"),
             );
@@ -177,11 +177,14 @@ fn find_ca(report: &mut Report, scheme: Scheme, tls: &Tls, config_maps: &ConfigM
         }
     };
     let Some(pem) = map.data.as_ref().and_then(|data| data.get(key)) else {
-        report.error(path, format!("ConfigMap {namespace}/{name} has no key {} in its data; add it", quoted(key)));
+        report.broken_reference(
+            path,
+            format!("ConfigMap {namespace}/{name} has no key {} in its data; add it", quoted(key)),
+        );
         return None;
     };
     if let Err(reason) = check_bundle(pem) {
-        report.error(path, format!("key {} of ConfigMap {namespace}/{name}: {reason}", quoted(key)));
+        report.broken_reference(path, format!("key {} of ConfigMap {namespace}/{name}: {reason}", quoted(key)));
         return None;
     }
     Some(pem.clone())

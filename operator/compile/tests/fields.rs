@@ -113,6 +113,136 @@ fn gateway_fields() -> Vec<Field> {
     ]
 }
 
+const BILLING: &str =
+    "registry.example/billing@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Fields of a tenant that change objects, or what becomes of pods.
+fn object_fields() -> Vec<Field> {
+    const WEB: &str = "NetworkPolicy acme/clawlock-ingress-web";
+    const BATCH: &str = "NetworkPolicy acme/clawlock-exempt-batch";
+    const NAMESPACES: &str = "/spec/ingress/0/from/0/namespaceSelector";
+    const PODS: &str = "/spec/ingress/0/from/0/podSelector";
+    let field = |pointer, value, probe, before, after| field(ACME, pointer, value, probe, before, after);
+    let web = |pointer, value, at, before, after| field(pointer, value, Probe::Object(WEB, at), before, after);
+    let pod = |job, account, image| Probe::Pod(job, account, image);
+    let exempt = "exempt by batch, without its token";
+    let injected = "injected, without its token";
+    let is_batch =
+        r#"{"matchExpressions":[{"key":"job","operator":"In","values":["batch"]}],"matchLabels":{"job":"batch"}}"#;
+    let exemption = |pointer, value| field(pointer, value, pod("batch", "agent", "any"), exempt, injected);
+    let is_web_team =
+        r#"{"matchExpressions":[{"key":"team","operator":"In","values":["web"]}],"matchLabels":{"team":"web"}}"#;
+    let is_web = r#"{"matchExpressions":[{"key":"app","operator":"In","values":["web"]}],"matchLabels":{"app":"web"}}"#;
+    vec![
+        field(
+            "/spec/replicas",
+            json!(5),
+            Probe::Object("StatefulSet acme-gateway/clawlock-gateway", "/spec/replicas"),
+            "3",
+            "5",
+        ),
+        field("/spec/onboarding", json!("Observe"), Probe::Closed, r#"{"acme", "acme-staging"}"#, "{}"),
+        field("/spec/identity/certificateTTL", json!("90m"), Probe::Lifetime, "43200", "5400"),
+        field(
+            "/spec/agents/exemptions/0/name",
+            json!("jobs"),
+            Probe::Object(BATCH, "/spec/podSelector"),
+            is_batch,
+            "no such object",
+        ),
+        exemption("/spec/agents/exemptions/0/podSelector/matchLabels/job", json!("other")),
+        exemption("/spec/agents/exemptions/0/podSelector/matchExpressions/0/key", json!("other")),
+        exemption("/spec/agents/exemptions/0/podSelector/matchExpressions/0/operator", json!("NotIn")),
+        exemption("/spec/agents/exemptions/0/podSelector/matchExpressions/0/values", json!(["other"])),
+        web("/spec/agents/ingress/0/name", json!("other"), PODS, is_web, "no such object"),
+        web(
+            "/spec/agents/ingress/0/from/0/namespaceSelector/matchLabels/team",
+            json!("b"),
+            NAMESPACES,
+            is_web_team,
+            r#"{"matchExpressions":[{"key":"team","operator":"In","values":["web"]}],"matchLabels":{"team":"b"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/namespaceSelector/matchExpressions/0/key",
+            json!("b"),
+            NAMESPACES,
+            is_web_team,
+            r#"{"matchExpressions":[{"key":"b","operator":"In","values":["web"]}],"matchLabels":{"team":"web"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/namespaceSelector/matchExpressions/0/operator",
+            json!("NotIn"),
+            NAMESPACES,
+            is_web_team,
+            r#"{"matchExpressions":[{"key":"team","operator":"NotIn","values":["web"]}],"matchLabels":{"team":"web"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/namespaceSelector/matchExpressions/0/values",
+            json!(["b"]),
+            NAMESPACES,
+            is_web_team,
+            r#"{"matchExpressions":[{"key":"team","operator":"In","values":["b"]}],"matchLabels":{"team":"web"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/podSelector/matchLabels/app",
+            json!("b"),
+            PODS,
+            is_web,
+            r#"{"matchExpressions":[{"key":"app","operator":"In","values":["web"]}],"matchLabels":{"app":"b"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/podSelector/matchExpressions/0/key",
+            json!("b"),
+            PODS,
+            is_web,
+            r#"{"matchExpressions":[{"key":"b","operator":"In","values":["web"]}],"matchLabels":{"app":"web"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/podSelector/matchExpressions/0/operator",
+            json!("NotIn"),
+            PODS,
+            is_web,
+            r#"{"matchExpressions":[{"key":"app","operator":"NotIn","values":["web"]}],"matchLabels":{"app":"web"}}"#,
+        ),
+        web(
+            "/spec/agents/ingress/0/from/0/podSelector/matchExpressions/0/values",
+            json!(["b"]),
+            PODS,
+            is_web,
+            r#"{"matchExpressions":[{"key":"app","operator":"In","values":["b"]}],"matchLabels":{"app":"web"}}"#,
+        ),
+        web("/spec/agents/ingress/0/ports/0/port", json!(80), "/spec/ingress/0/ports/0/port", "18789", "80"),
+        web(
+            "/spec/agents/ingress/0/ports/0/protocol",
+            json!("UDP"),
+            "/spec/ingress/0/ports/0/protocol",
+            r#""TCP""#,
+            r#""UDP""#,
+        ),
+        field(
+            "/spec/agents/serviceAccounts/0/name",
+            json!("other"),
+            pod("", "billing", "any"),
+            "refused: Image",
+            injected,
+        ),
+        field(
+            "/spec/agents/serviceAccounts/0/images",
+            json!(["any"]),
+            pod("", "billing", BILLING),
+            injected,
+            "refused: Image",
+        ),
+        field(
+            "/spec/agents/apiAccess/0/serviceAccount",
+            json!("other"),
+            pod("", "deployer", "any"),
+            "injected, with its token",
+            injected,
+        ),
+    ]
+}
+
 fn upstream_fields() -> Vec<Field> {
     const API: &str = "Upstream api";
     const KEYED: &str = "Upstream keyed";
@@ -213,7 +343,10 @@ fn halt_fields() -> Vec<Field> {
 }
 
 fn fields() -> Vec<Field> {
-    [policy_fields(), gateway_fields(), upstream_fields(), halt_fields()].into_iter().flatten().collect()
+    [policy_fields(), gateway_fields(), object_fields(), upstream_fields(), halt_fields()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Whether an observation is the expected one; a halt's goes on with its reason.

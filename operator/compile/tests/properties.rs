@@ -7,7 +7,8 @@ mod admission;
 #[path = "common/world.rs"]
 mod common;
 
-use clawlock_compile::{Compilation, Pod, compile};
+use clawlock_compile::state::settle;
+use clawlock_compile::{Compilation, Kind, Pod, Resources, Severity, compile};
 use clawlock_policy::Policy;
 use clawlock_policy::codec::{encode, encode_assignment};
 use clawlock_policy::document::Scheme::{Http as Plain, Https};
@@ -181,6 +182,41 @@ proptest! {
         let Ok(resources) = read(&objects) else { return Ok(()) };
         if errors(&compile(&resources)).is_empty() {
             prop_assert_eq!(admission::refusal(&objects[index]), None);
+        }
+    }
+
+    /// The same in a cluster, where the object is there nevertheless: readable or not, the last good version
+    /// holds, and where there was none nothing is allowed that was not before.
+    #[test]
+    fn what_is_kept_never_widens(
+        object in any::<Index>(), place in any::<Index>(), value in prop::sample::select(junk()), known in any::<bool>(),
+    ) {
+        let before = world();
+        let mut after = before.clone();
+        let index = object.index(after.len());
+        if after[index]["kind"] == "ConfigMap" {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        places(&after[index]["spec"], "/spec".to_owned(), &mut found);
+        *after[index].pointer_mut(place.get(&found[..]).as_str()).unwrap() = value;
+        let edited = after.remove(index);
+        let mut current = read(&after).unwrap();
+        let kinds = [Kind::TenantGateway, Kind::Upstream, Kind::AgentPolicy, Kind::AgentHalt];
+        let kind = kinds.into_iter().find(|kind| edited["kind"] == kind.as_str()).unwrap();
+        current.add(kind, &edited);
+        let good = if known { read(&before).unwrap() } else { Resources::default() };
+        let settled = settle(&current, &good);
+        if settled.problems.iter().all(|problem| problem.severity == Severity::Warning) {
+            return Ok(());
+        }
+        let earlier = allowed(&compiled(&before));
+        let now = allowed(&settled.compilation);
+        for pair in &now {
+            prop_assert!(earlier.contains(pair), "{:?} is allowed now\n{:?}", pair, settled.problems);
+        }
+        if known && kind != Kind::AgentHalt {
+            prop_assert_eq!(now, earlier, "the last good version allows what it did");
         }
     }
 

@@ -128,6 +128,8 @@ codes! {
     AssignmentExpired => true, "Policy expired";
     /// The gate has no assignment for this caller.
     NoAssignment => true, "No policy yet";
+    /// The agent's gate is closed: it has not proven, or no longer can, that nothing gets out past it.
+    NotIsolated => true, "Egress not isolated";
     /// The request is malformed or has more than one possible reading.
     BadRequest => false, "Request refused";
     /// Authority, Host and server name (SNI) disagree.

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`. They only read, take no input, and answer the same to everyone.
+//! `/healthz`, `/startupz`, `/readyz` and `/metrics`. They only read, take no input, and answer the same to everyone.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,13 +23,19 @@ use crate::metrics::Metrics;
 pub trait Ready: Send + Sync + 'static {
     /// Why it cannot; `None` when it can.
     fn why_not(&self) -> impl Future<Output = Option<&'static str>> + Send;
+
+    /// Why others must still wait for its start; `None` from then on.
+    fn why_not_started(&self) -> impl Future<Output = Option<&'static str>> + Send {
+        async { None }
+    }
 }
 
 /// Serves until the drain begins.
 pub async fn serve<R: Ready>(listener: TcpListener, metrics: Arc<Metrics>, gate: Arc<R>, drain: Watcher) {
-    let scraped = metrics.clone();
+    let (scraped, starting) = (metrics.clone(), gate.clone());
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/startupz", get(move || started(starting.clone())))
         .route("/readyz", get(move || ready(gate.clone())))
         .route("/metrics", get(move || scrape(scraped.clone())))
         .layer(from_fn(no_pages));
@@ -63,9 +69,17 @@ async fn no_pages(request: Request, next: Next) -> Response {
 }
 
 async fn ready<R: Ready>(gate: Arc<R>) -> impl IntoResponse {
-    match gate.why_not().await {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+    answer("ready", gate.why_not().await)
+}
+
+async fn started<R: Ready>(gate: Arc<R>) -> impl IntoResponse {
+    answer("started", gate.why_not_started().await)
+}
+
+fn answer(what: &str, why_not: Option<&'static str>) -> (StatusCode, String) {
+    match why_not {
+        None => (StatusCode::OK, format!("{what}\n")),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not {what}: {why}\n")),
     }
 }
 

@@ -28,7 +28,7 @@ pub use decide_api::{API_VERSION, DecideAnswer, DecideRequest, Decision};
 pub struct AgentGate {
     identity: SpiffeId,
     decider: Decider,
-    hop: HopClient,
+    hop: Arc<HopClient>,
     ca: Arc<InterceptionCa>,
     replays: replay::Replays,
 }
@@ -53,11 +53,11 @@ impl AgentGate {
         policies: Arc<PolicyTable>,
         audit: Arc<dyn AuditSink>,
         metrics: Arc<Metrics>,
-        hop: HopClient,
+        hop: impl Into<Arc<HopClient>>,
         ca: Arc<InterceptionCa>,
     ) -> Self {
         let decider = Decider::new(Gate::Agent, policies, audit, metrics);
-        Self { identity, decider, hop, ca, replays: replay::Replays::new() }
+        Self { identity, decider, hop: hop.into(), ca, replays: replay::Replays::new() }
     }
 
     /// Serves until the drain begins.

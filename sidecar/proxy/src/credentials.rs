@@ -45,6 +45,12 @@ impl Secret {
         }
     }
 
+    /// Whether two values are the same, so that what was derived from one is good for the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
+
     /// The bytes, for the one place that injects and the one that redacts.
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0

@@ -17,6 +17,7 @@ const fn hint(code: Code) -> &'static str {
         Code::Halted => "wait until a person removes the AgentHalt",
         Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
         Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",
+        Code::NotIsolated => "retry later; if it lasts, the platform team must look at the cluster's NetworkPolicies",
         Code::BadRequest => "send the request in its one canonical form",
         Code::AuthorityMismatch => "use the same host and port in CONNECT, SNI and Host",
         Code::MethodRefused => "use another method; through CONNECT speak TLS or HTTP",

@@ -9,24 +9,26 @@ use clawlock_policy::{Code, Denial, SpiffeId};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
 use crate::body::GateBody;
 use crate::drain::Watcher;
 use crate::gate::{Asked, Asking, Decider, Held, Refused, raw_action};
 use crate::guard::Guard;
+use crate::hop::Front;
 use crate::limits::REQUEST_ID;
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
 use crate::request::{Target, clean_headers, named};
 use crate::upstream::{Exchange, Injector, Upstreams};
+use crate::voucher::Vouchers;
 use crate::{denial, hop, problem, tunnel, websocket};
 
 /// A tenant's gateway.
 pub struct Gateway {
     decider: Decider,
     upstreams: Upstreams,
+    vouchers: Option<Arc<Vouchers>>,
 }
 
 impl Gateway {
@@ -38,13 +40,20 @@ impl Gateway {
         metrics: Arc<Metrics>,
         upstreams: Upstreams,
     ) -> Self {
-        Self { decider: Decider::new(Gate::Gateway, policies, audit, metrics), upstreams }
+        Self { decider: Decider::new(Gate::Gateway, policies, audit, metrics), upstreams, vouchers: None }
+    }
+
+    /// Answers vouchers, too: see [`crate::voucher`].
+    #[must_use]
+    pub fn vouching(mut self, vouchers: Arc<Vouchers>) -> Self {
+        self.vouchers = Some(vouchers);
+        self
     }
 
     /// Serves the hop until the drain begins.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: Arc<ServerConfig>, drain: Watcher) {
-        let metrics = self.decider.metrics().clone();
-        hop::server::serve(listener, tls, metrics, drain, move |identity, request| {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, front: impl Into<Front>, drain: Watcher) {
+        let (policies, metrics) = (self.decider.policies().clone(), self.decider.metrics().clone());
+        hop::server::serve(listener, front.into(), policies, metrics, drain, move |identity, request| {
             let gateway = self.clone();
             async move { gateway.handle(identity, request).await }
         })
@@ -52,6 +61,11 @@ impl Gateway {
     }
 
     async fn handle(&self, identity: SpiffeId, request: Request<Incoming>) -> Response<GateBody> {
+        if let Some(vouchers) = &self.vouchers
+            && vouchers.are_asked_by(&request)
+        {
+            return Box::pin(vouchers.answer()).await;
+        }
         let mut asking = self.decider.asking(identity);
         let answered = self.answer(&mut asking, request).await;
         match answered {

@@ -6,9 +6,14 @@
 //! reach an upstream: both gates strip the whole prefix.
 
 pub mod client;
+pub mod front;
+mod hello;
 pub mod server;
+pub mod sources;
+pub mod splice;
 
 pub use client::{HopClient, HopError};
+pub use front::Front;
 
 /// Names the upstream that the sender decided on; the gateway refuses when its own policy differs.
 pub const UPSTREAM: &str = "clawlock-upstream";

@@ -35,6 +35,16 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting one address of an upstream may take, its TLS handshake included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a connection to the gateway is tried, and a request that no connection took yet is sent: while
+/// gateways are replaced, the next one is at the same address.
+pub const HOP_ATTEMPTS: usize = 4;
+
+/// First pause between two tries of a connection to the gateway; doubled each time.
+pub const HOP_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the gateway may take to vouch: it tries every canary for a second at most, after the try before.
+pub const VOUCHER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Open streams of one connection to the gateway from which on the next connection is used. Well below
 /// [`STREAMS`], so that no request waits for a stream to end while another connection has room.
 pub const HOP_STREAMS: usize = 100;
@@ -60,6 +70,43 @@ pub const HOP_CONNECTIONS: usize = 4096;
 /// Most connections of one sidecar at the gateway at once: its [`HOP_POOL`], and the ones before that
 /// still end.
 pub const HOP_CONNECTIONS_OF_ONE: usize = 16;
+
+/// Largest first message of a client on the hop. Post-quantum key shares and a few extensions take some
+/// 2 KiB; a client of ours says no more.
+pub const CLIENT_HELLO: usize = 16 * 1024;
+
+/// Handshakes of one address at once at the hop's listener: whoever has not proven an identity yet cannot
+/// take the places of those who will. A sidecar makes its pool and one connection to the control API.
+pub const HANDSHAKES_AT_ONCE: u32 = 16;
+
+/// Handshakes of one address per minute at the hop's listener. Each costs half a millisecond of
+/// cryptography; a sidecar with leaves of a minute makes some twenty.
+pub const HANDSHAKES_PER_MINUTE: u32 = 240;
+
+/// Connections of one address to the control API at once: a stream, its successor, and a request for a
+/// certificate, with room for one that still ends.
+pub const SPLICES_AT_ONCE: u32 = 4;
+
+/// Connections of one address to the control API per minute: a sidecar that retries as fast as it may.
+pub const SPLICES_PER_MINUTE: u32 = 60;
+
+/// Bytes per second of one address to and from the control API, together. All documents of a large
+/// tenant pass in a few seconds.
+pub const SPLICE_BYTES_PER_SECOND: u32 = 2 * 1024 * 1024;
+
+/// Bytes that may pass at once before [`SPLICE_BYTES_PER_SECOND`] holds: what one pod's documents have.
+pub const SPLICE_BURST: u32 = 4 * 1024 * 1024;
+
+/// How long a connection to the control API may be silent: its server says something every 20 s.
+pub const SPLICE_IDLE: Duration = Duration::from_secs(90);
+
+/// How long a connection to the control API may last: its server ends a stream after 36 minutes at most. With
+/// [`SPLICE_BYTES_PER_SECOND`] it bounds what one connection carries.
+pub const SPLICE_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Addresses of which handshakes are counted at once; more are refused. As many pods as a large tenant has,
+/// twice, so that a neighbour's noise is no reason.
+pub const SOURCES: usize = 20_000;
 
 /// Most streams of one HTTP/2 connection at once, on every listener.
 pub const STREAMS: u32 = 256;

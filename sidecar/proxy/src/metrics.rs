@@ -34,6 +34,37 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct CodeLabel(Option<Code>);
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: Refusal,
+}
+
+/// Why the gateway let a connection no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variants' names are the labels' values")]
+pub(crate) enum Refusal {
+    /// Its address has too many, or comes too often.
+    source,
+    /// Its first message is none, or too large.
+    hello,
+    /// The handshake failed: no certificate, or not one of the tenant.
+    handshake,
+    /// The handshake took too long.
+    timeout,
+    /// The gateway has no certificate yet.
+    no_certificate,
+    /// Its certificate names nobody, or its identity has too many connections.
+    identity,
+    /// Its pod has ended.
+    removed,
+    /// Its address has too many connections to the control API, or comes too often.
+    splice_source,
+    /// The control API could not be reached.
+    splice_onward,
+    /// A connection to the control API was silent or there for too long.
+    splice_time,
+}
+
 impl EncodeLabelValue for GateLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         let name = match self.0 {
@@ -59,16 +90,32 @@ pub struct Metrics {
     pub(crate) connections: Gauge<i64, AtomicI64>,
     /// Streams that were closed because a new policy no longer allows them.
     pub(crate) revoked: Counter,
+    refused: Family<RefusalLabels, Counter>,
+    /// Connections to the control API that are passed on now.
+    pub(crate) spliced: Gauge<i64, AtomicI64>,
+    /// Bytes that were passed on to and from the control API.
+    pub(crate) spliced_bytes: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::with(|_| {})
+    }
+}
+
+impl Metrics {
+    /// Those of the gates, and what the program that they are part of adds.
+    #[must_use]
+    pub fn with(add: impl FnOnce(&mut Registry)) -> Self {
         let mut registry = Registry::with_prefix("clawlock");
+        add(&mut registry);
         let decisions = Family::<DecisionLabels, Counter>::default();
         // 1 µs to 0.26 s: from a bare decision to one that waited its bound for the audit log.
         let decision_seconds = Histogram::new(exponential_buckets(1e-6, 4.0, 10));
         let connections = Gauge::default();
         let revoked = Counter::default();
+        let refused = Family::<RefusalLabels, Counter>::default();
+        let (spliced, spliced_bytes) = (Gauge::default(), Counter::default());
         registry.register("decisions", "Decisions by gate, verdict and code", decisions.clone());
         registry.register_with_unit(
             "decision",
@@ -78,11 +125,22 @@ impl Default for Metrics {
         );
         registry.register("connections", "Connections of agents and sidecars open now", connections.clone());
         registry.register("revoked_streams", "Open streams closed by a change of policy", revoked.clone());
-        Self { registry, decisions, decision_seconds, connections, revoked }
+        registry.register("refused_connections", "Connections that the gateway refused, by reason", refused.clone());
+        registry.register("spliced_connections", "Connections to the control API open now", spliced.clone());
+        registry.register_with_unit(
+            "spliced",
+            "Bytes passed on to and from the control API",
+            Unit::Bytes,
+            spliced_bytes.clone(),
+        );
+        Self { registry, decisions, decision_seconds, connections, revoked, refused, spliced, spliced_bytes }
     }
-}
 
-impl Metrics {
+    /// Counts a connection that was refused.
+    pub(crate) fn refused(&self, reason: Refusal) {
+        self.refused.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
     /// Counts a decision.
     pub(crate) fn decided(&self, gate: Gate, verdict: &Verdict, micros: u32) {
         let (kind, code) = match verdict {

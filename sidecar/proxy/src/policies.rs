@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use clawlock_policy::document::{Assignment, Document};
 use clawlock_policy::envelope::{self, Envelope, EnvelopeError, TrustedKeys};
 use clawlock_policy::ticket::TrustedTime;
@@ -70,6 +70,14 @@ pub enum InstallError {
         /// How long ago it ended.
         ago_ms: u64,
     },
+    /// It is of another tenant.
+    #[error("{identity} is of tenant {tenant:?}, which this table is not for")]
+    Tenant {
+        /// Whom it is for.
+        identity: SpiffeId,
+        /// Its tenant.
+        tenant: Arc<str>,
+    },
     /// The table is full.
     #[error("the table holds {ASSIGNMENTS} assignments already")]
     Full,
@@ -89,7 +97,9 @@ struct Seen {
 
 /// The assignments in force.
 pub struct PolicyTable {
-    keys: TrustedKeys,
+    // The only tenant whose assignments are installed; `None`: whoever's are signed.
+    tenant: Option<String>,
+    keys: ArcSwap<TrustedKeys>,
     clock: Arc<dyn Clock>,
     time: TrustedTime,
     table: ArcSwap<Table>,
@@ -97,6 +107,8 @@ pub struct PolicyTable {
     // does not come back as an older one.
     seen: Mutex<HashMap<SpiffeId, Seen>>,
     epoch: watch::Sender<u64>,
+    // Set while the gate is closed: the answer to everything.
+    closed: ArcSwapOption<Denial>,
 }
 
 impl PolicyTable {
@@ -104,13 +116,38 @@ impl PolicyTable {
     #[must_use]
     pub fn new(keys: TrustedKeys, clock: Arc<dyn Clock>) -> Self {
         Self {
-            keys,
+            tenant: None,
+            keys: ArcSwap::from_pointee(keys),
             clock,
             time: TrustedTime::new(),
             table: ArcSwap::default(),
             seen: Mutex::default(),
             epoch: watch::channel(0).0,
+            closed: ArcSwapOption::empty(),
         }
+    }
+
+    /// Installs assignments of this tenant only: the keys that sign may be those of other tenants too.
+    #[must_use]
+    pub fn of_tenant(self, tenant: impl Into<String>) -> Self {
+        Self { tenant: Some(tenant.into()), ..self }
+    }
+
+    /// Trusts other keys from now on. What was installed stays: it was verified when it came.
+    pub fn trust(&self, keys: TrustedKeys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Closes the gate: whatever is asked is answered with this refusal, and open streams end.
+    pub fn close(&self, denial: Denial) {
+        self.closed.store(Some(Arc::new(denial)));
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// Opens the gate again: policies decide.
+    pub fn open(&self) {
+        self.closed.store(None);
+        self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
     /// Verifies and installs an assignment with its documents. Answers its generation.
@@ -119,14 +156,18 @@ impl PolicyTable {
     /// When anything about it is not valid; then nothing changes.
     pub fn install(&self, assignment: &[u8], documents: &[Vec<u8>]) -> Result<u64, InstallError> {
         let envelope = Envelope::decode(assignment)?;
-        let assignment: Assignment = codec::decode_assignment(envelope.verify(envelope::ASSIGNMENT, &self.keys)?)?;
-        let documents = documents.iter().map(|bytes| self.open(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let keys = self.keys.load_full();
+        let assignment: Assignment = codec::decode_assignment(envelope.verify(envelope::ASSIGNMENT, &keys)?)?;
+        let documents = documents.iter().map(|bytes| read(bytes, &keys)).collect::<Result<Vec<_>, _>>()?;
         let (generation, issued_at_ms, not_after_ms) =
             (assignment.generation, assignment.issued_at_ms, assignment.not_after_ms);
         let timeless = Assignment { issued_at_ms: 0, not_after_ms: 0, ..assignment.clone() };
         let content = codec::digest(&codec::encode_assignment(&timeless));
         let policy = Arc::new(Policy::build(assignment, documents)?);
         let identity = policy.caller().identity.clone();
+        if self.tenant.as_ref().is_some_and(|tenant| **tenant != **policy.tenant()) {
+            return Err(InstallError::Tenant { identity, tenant: policy.tenant().clone() });
+        }
 
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Seen { generation: installed, content: known, removed, .. }) = seen.get(&identity) {
@@ -156,16 +197,17 @@ impl PolicyTable {
         if now_ms >= not_after_ms {
             return Err(InstallError::Expired { identity, offered: generation, ago_ms: now_ms - not_after_ms });
         }
+        let same = |last: &Seen| last.generation == generation && last.content == content;
+        let renewed = seen.get(&identity).is_some_and(same) && self.table.load().contains_key(&identity);
         seen.insert(identity.clone(), Seen { generation, content, not_after_ms, removed: false });
-        self.change(|table| {
+        self.replace(|table| {
             table.insert(identity, policy);
         });
+        if !renewed {
+            // Only its end has moved otherwise: there is nothing to decide again, for no stream.
+            self.epoch.send_modify(|epoch| *epoch += 1);
+        }
         Ok(generation)
-    }
-
-    fn open(&self, bytes: &[u8]) -> Result<Document, InstallError> {
-        let envelope = Envelope::decode(bytes)?;
-        Ok(codec::decode(envelope.verify(envelope::DOCUMENT, &self.keys)?)?)
     }
 
     /// Takes an identity out: its pod has ended. Its assignments up to this one stay refused.
@@ -179,12 +221,48 @@ impl PolicyTable {
         });
     }
 
-    // Callers hold the lock on `seen`, so no change is lost.
+    /// Takes an identity out that its source no longer names. Other than after [`PolicyTable::remove`], the
+    /// assignment that it had can come again: a source that has just started may not know every pod yet.
+    pub fn withdraw(&self, identity: &SpiffeId) {
+        let _seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change(|table| {
+            table.remove(identity);
+        });
+    }
+
+    /// The identities that have an assignment, also one that has ended.
+    #[must_use]
+    pub fn identities(&self) -> Vec<SpiffeId> {
+        self.table.load().keys().cloned().collect()
+    }
+
+    /// Completes once the assignment of an identity is taken out. One that has none yet is waited for.
+    pub async fn gone(&self, identity: &SpiffeId) {
+        let mut epoch = self.epoch.subscribe();
+        let mut known = false;
+        loop {
+            epoch.mark_unchanged();
+            let here = self.table.load().contains_key(identity);
+            if known && !here {
+                return;
+            }
+            known = here;
+            if epoch.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn change(&self, edit: impl FnOnce(&mut Table)) {
+        self.replace(edit);
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    // Callers hold the lock on `seen`, so no change is lost.
+    fn replace(&self, edit: impl FnOnce(&mut Table)) {
         let mut table = Table::clone(&self.table.load());
         edit(&mut table);
         self.table.store(Arc::new(table));
-        self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
     /// The policy in force for an identity, and the trusted time to decide by.
@@ -193,6 +271,9 @@ impl PolicyTable {
     /// [`Code::NoAssignment`] or [`Code::AssignmentExpired`].
     pub fn active(&self, identity: &SpiffeId) -> Result<(Arc<Policy>, u64), Denial> {
         let now_ms = self.now_ms();
+        if let Some(denial) = &*self.closed.load() {
+            return Err(Denial::clone(denial));
+        }
         let table = self.table.load();
         let Some(policy) = table.get(identity) else {
             return Err(denial::of(Code::NoAssignment, format!("no policy was assigned to {identity}")));
@@ -254,4 +335,9 @@ impl PolicyTable {
             }
         }
     }
+}
+
+fn read(bytes: &[u8], keys: &TrustedKeys) -> Result<Document, InstallError> {
+    let envelope = Envelope::decode(bytes)?;
+    Ok(codec::decode(envelope.verify(envelope::DOCUMENT, keys)?)?)
 }

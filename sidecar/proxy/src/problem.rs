@@ -85,6 +85,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::UnknownUpstream
         | Code::AssignmentExpired
         | Code::NoAssignment
+        | Code::NotIsolated
         | Code::MethodRefused
         | Code::AddressRefused => StatusCode::FORBIDDEN,
         Code::BadRequest => StatusCode::BAD_REQUEST,

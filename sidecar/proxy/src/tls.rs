@@ -38,6 +38,9 @@ pub enum TlsError {
     /// The peer's certificate does not carry exactly one SPIFFE ID of a pod.
     #[error("the client's certificate {0}")]
     Identity(&'static str),
+    /// The gateway's own certificate is not its own.
+    #[error("the gateway's certificate {0}")]
+    Leaf(&'static str),
 }
 
 /// The DNS name of a tenant's gateway, which its certificate must carry.
@@ -104,6 +107,28 @@ pub fn peer_identity(chain: Option<&[CertificateDer<'_>]>) -> Result<SpiffeId, T
     SpiffeId::parse(uri).map_err(|_| TlsError::Identity("does not name a pod by a SPIFFE ID"))
 }
 
+/// Checks that a gateway's leaf names exactly its tenant's gateway and its own pod.
+///
+/// # Errors
+/// When it names anything else, or less.
+pub fn check_gateway_leaf(chain: &[CertificateDer<'_>], tenant: &str, identity: &SpiffeId) -> Result<(), TlsError> {
+    let server = gateway_name(tenant)?;
+    let der = chain.first().ok_or(TlsError::Leaf("is missing"))?;
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| TlsError::Leaf("cannot be parsed"))?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| TlsError::Leaf("has more than one subjectAltName extension"))?
+        .ok_or(TlsError::Leaf("has no subjectAltName"))?;
+    match names.value.general_names.as_slice() {
+        [GeneralName::DNSName(dns), GeneralName::URI(uri)] | [GeneralName::URI(uri), GeneralName::DNSName(dns)]
+            if *dns == server.to_str() && *uri == identity.as_str() =>
+        {
+            Ok(())
+        }
+        _ => Err(TlsError::Leaf("must name the tenant's gateway (DNS) and this pod (URI), and nothing else")),
+    }
+}
+
 /// How long a verified client certificate still proves its identity; zero when it does no more.
 #[must_use]
 pub fn peer_lifetime(chain: Option<&[CertificateDer<'_>]>) -> Duration {
@@ -138,6 +163,27 @@ mod tests {
     #[test]
     fn one_spiffe_id_is_the_identity() {
         assert_eq!(peer_identity(Some(&[leaf(vec![uri(POD)])])).unwrap().as_str(), POD);
+    }
+
+    #[test]
+    fn a_gateways_leaf_names_it_and_its_pod_and_nobody_else() {
+        let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+        let own = SpiffeId::parse(POD).unwrap();
+        let check = |names| check_gateway_leaf(&[leaf(names)], "acme", &own);
+        let gateway = || dns("gateway.acme.clawlock.internal");
+        assert!(check(vec![gateway(), uri(POD)]).is_ok());
+        assert!(check(vec![uri(POD), gateway()]).is_ok());
+        for names in [
+            vec![],
+            vec![gateway()],
+            vec![uri(POD)],
+            vec![dns("gateway.other.clawlock.internal"), uri(POD)],
+            vec![gateway(), uri("spiffe://acme.example/ns/acme/sa/default/pod/2")],
+            vec![gateway(), uri(POD), dns("control.acme.clawlock.internal")],
+        ] {
+            assert!(check(names.clone()).is_err(), "{names:?}");
+        }
+        assert!(check_gateway_leaf(&[], "acme", &own).is_err());
     }
 
     #[test]

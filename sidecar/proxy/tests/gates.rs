@@ -20,15 +20,23 @@ mod decide;
 mod flood;
 #[path = "gates/flow.rs"]
 mod flow;
+#[path = "gates/front.rs"]
+mod front;
 #[path = "gates/hop.rs"]
 mod hop;
 #[path = "gates/live.rs"]
 mod live;
 #[path = "gates/origin.rs"]
 mod origin;
+#[path = "gates/rotation.rs"]
+mod rotation;
 #[path = "gates/smuggling.rs"]
 mod smuggling;
+#[path = "gates/table.rs"]
+mod table;
 #[path = "gates/ticket.rs"]
 mod ticket;
+#[path = "gates/voucher.rs"]
+mod voucher;
 #[path = "gates/world.rs"]
 mod world;

@@ -35,7 +35,7 @@ fn check(at: &str, schema: &Value, value: &Value) -> Result<(), String> {
             "minimum" => value.as_f64() >= bound.as_f64(),
             "maximum" => value.as_f64() <= bound.as_f64(),
             "format" => bound == "int32",
-            "x-kubernetes-list-type" => is_list(bound.as_str().unwrap(), value),
+            "x-kubernetes-list-type" => is_list(bound.as_str().unwrap(), &schema["x-kubernetes-list-map-keys"], value),
             "x-kubernetes-validations" => {
                 bound.as_array().unwrap().iter().all(|rule| holds(rule["rule"].as_str().unwrap(), value))
             }
@@ -73,12 +73,12 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-fn is_list(kind: &str, value: &Value) -> bool {
+fn is_list(kind: &str, map_keys: &Value, value: &Value) -> bool {
     let items = value.as_array().unwrap();
     let keys: Vec<&Value> = match kind {
         "atomic" => return true,
         "set" => items.iter().collect(),
-        "map" => items.iter().map(|item| &item["name"]).collect(),
+        "map" => items.iter().map(|item| &item[map_keys[0].as_str().unwrap()]).collect(),
         other => panic!("{other}"),
     };
     keys.iter().enumerate().all(|(index, key)| !keys[..index].contains(key))

@@ -1,15 +1,17 @@
 //! A small cluster in YAML, and what happens in it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use clawlock_compile::objects::sidecar::{Injection, Operation, Outcome, inject};
+use clawlock_compile::objects::{Known, Object, Release, TenantObjects, isolation};
 use clawlock_compile::{Assigned, Compilation, Pod, Problem, Resources, Severity, Ticket, compile};
 use clawlock_policy::document::Scheme;
 use clawlock_policy::{
     Action, Body, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, decide,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One tenant with every field of every kind in use.
 pub(crate) const WORLD: &str = include_str!("world.yaml");
@@ -123,10 +125,32 @@ pub(crate) enum Probe {
     Upstream(&'static str),
     /// The identity of the pod.
     Identity,
+    /// A part of one of the tenant's objects: `Kind namespace/name` and a JSON pointer.
+    Object(&'static str, &'static str),
+    /// The namespaces that are closed when nobody has looked at them yet.
+    Closed,
+    /// How long certificates live, in seconds.
+    Lifetime,
+    /// What becomes of a pod: its label `job`, its ServiceAccount, its image.
+    Pod(&'static str, &'static str, &'static str),
 }
 
 /// What comes of a probe, in words.
 pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> String {
+    let acme = || compilation.tenant("acme").unwrap_or_else(|| panic!("{}", told(compilation)));
+    match probe {
+        Probe::Object(key, pointer) => {
+            let objects = tenant_objects(compilation, "acme");
+            let object = objects.iter().find(|object| object.key().to_string() == key);
+            return object.map_or("no such object".to_owned(), |object| {
+                json(object).pointer(pointer).map_or("nothing".to_owned(), Value::to_string)
+            });
+        }
+        Probe::Closed => return format!("{:?}", isolation(acme(), &BTreeSet::new(), &BTreeMap::new())),
+        Probe::Lifetime => return acme().settings().certificate_ttl.as_secs().to_string(),
+        Probe::Pod(job, account, image) => return injected(compilation, job, account, image),
+        Probe::Tool(..) | Probe::Http(..) | Probe::Upstream(_) | Probe::Identity => {}
+    }
     match built(compilation, pod) {
         Some(policy) => observe_in(&policy, probe),
         None => "no assignment".to_owned(),
@@ -139,8 +163,61 @@ pub(crate) fn built(compilation: &Compilation, pod: &Pod) -> Option<Policy> {
     Some(Policy::build(assignment, documents).unwrap())
 }
 
+/// The release of the tests.
+pub(crate) fn release() -> Release {
+    serde_json::from_value(json!({
+        "namespace": "clawlock-system",
+        "gatewayImage": "registry.example/clawlock-gateway:1",
+        "sidecarImage": "registry.example/clawlock-sidecar:1",
+        "imagePullPolicy": "IfNotPresent",
+        "imagePullSecrets": ["pull"],
+        "gatewayResources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "sidecarResources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "96Mi"}},
+        "priorityClass": "clawlock",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "gateways", "operator": "Exists", "effect": "NoSchedule"}],
+        "monitoring": {"kubernetes.io/metadata.name": "monitoring"},
+    }))
+    .unwrap()
+}
+
+/// The objects of a tenant whose every namespace is closed.
+pub(crate) fn tenant_objects(compilation: &Compilation, name: &str) -> TenantObjects {
+    let tenant = compilation.tenant(name).unwrap();
+    let isolated = tenant.namespaces().map(str::to_owned).collect();
+    let known = Known { anchor: "QU5DSE9S", cluster_ip: Some("10.96.0.7".parse().unwrap()), isolated: &isolated };
+    TenantObjects::build(tenant, &release(), known)
+}
+
+pub(crate) fn json(object: Object<'_>) -> Value {
+    object.to_value().unwrap()
+}
+
+/// The injection of tenant acme.
+pub(crate) fn injection(compilation: &Compilation) -> Injection {
+    let tenant = compilation.tenant("acme").unwrap();
+    Injection::new(tenant, &release(), "QU5DSE9S", "10.96.0.7".parse().unwrap())
+}
+
+fn injected(compilation: &Compilation, job: &str, account: &str, image: &str) -> String {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"job": job}},
+        "spec": {"serviceAccountName": account, "containers": [{"name": "agent", "image": image}]},
+    });
+    let automounts = |operations: &[Operation]| {
+        let told = serde_json::to_string(operations).unwrap();
+        if told.contains("automountServiceAccountToken") { "without its token" } else { "with its token" }
+    };
+    match inject(&pod, &injection(compilation)) {
+        Ok(Outcome::Injected(operations)) => format!("injected, {}", automounts(&operations)),
+        Ok(Outcome::Exempt { exemption, operations }) => format!("exempt by {exemption}, {}", automounts(&operations)),
+        Err(refusal) => format!("refused: {}", refusal.reason.as_str()),
+    }
+}
+
 pub(crate) fn observe_in(policy: &Policy, probe: Probe) -> String {
     match probe {
+        Probe::Object(..) | Probe::Closed | Probe::Lifetime | Probe::Pod(..) => panic!("{probe:?} is no decision"),
         Probe::Identity => policy.caller().identity.to_string(),
         Probe::Upstream(name) => match policy.upstream_named(name) {
             None => "no such upstream".to_owned(),

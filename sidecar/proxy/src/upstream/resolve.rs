@@ -36,6 +36,18 @@ impl SystemResolver {
     }
 }
 
+impl SystemResolver {
+    /// All addresses of a name of our own infrastructure, with the machine's search domains: within a cluster, names
+    /// of Services are short. Who answers there must prove itself by TLS.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn search(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let found = self.0.lookup_ip(name).await.map_err(|error| ResolveError(error.to_string()))?;
+        Ok(found.iter().collect())
+    }
+}
+
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a HostName) -> Resolving<'a> {
         Box::pin(async move {

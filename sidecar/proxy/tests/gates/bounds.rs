@@ -9,11 +9,11 @@ use clawlock_policy::document::{Assignment, PodDoc};
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::{SpiffeId, codec};
 use clawlock_proxy::body::GateBody;
+use clawlock_proxy::clock::SystemClock;
 use clawlock_proxy::drain::Drain;
 use clawlock_proxy::hop::client::Endpoint;
-use clawlock_proxy::hop::{HopClient, server};
+use clawlock_proxy::hop::{Front, HopClient, server};
 use clawlock_proxy::limits::{ASSIGNMENTS, HEAD_TIMEOUT, HOP_CONNECT_TIMEOUT, HOP_CONNECTIONS_OF_ONE, HOP_POOL};
-use clawlock_proxy::metrics::Metrics;
 use clawlock_proxy::policies::{InstallError, PolicyTable};
 use clawlock_proxy::tls::{Leaf, gateway_name, hop_client, hop_server};
 use futures_util::future;
@@ -107,8 +107,9 @@ async fn a_hop_connection_ends_with_its_client_s_certificate() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let drain = Drain::new();
-    let tls = hop_server(roots, gateway).unwrap();
-    tokio::spawn(server::serve(listener, tls, Arc::new(Metrics::default()), drain.watcher(), |_, _| async {
+    let front = Front::from(hop_server(roots, gateway).unwrap());
+    let table = Arc::new(PolicyTable::new(TrustedKeys::new([]), Arc::new(SystemClock)));
+    tokio::spawn(server::serve(listener, front, table, Arc::default(), drain.watcher(), |_, _| async {
         Response::new(GateBody::full("ok"))
     }));
     let (mut sender, connection) = hop::<OriginBody>(address, hop_client(roots, sidecar).unwrap()).await;

@@ -291,6 +291,11 @@ impl World {
         (assignment, encoded.iter().map(|bytes| sign(envelope::DOCUMENT, bytes)).collect())
     }
 
+    /// The keys that verify what [`World::sign`] signs.
+    pub(crate) fn trusted(&self) -> TrustedKeys {
+        TrustedKeys::new([self.key.public().clone()])
+    }
+
     /// Installs at the agent's gate only what was signed.
     pub(crate) fn install_signed(&self, signed: &(Vec<u8>, Vec<Vec<u8>>)) -> Result<u64, InstallError> {
         self.gateway_table.install(&signed.0, &signed.1)?;

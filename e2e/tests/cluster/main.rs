@@ -1,0 +1,8 @@
+//! Against a real cluster with the release installed; run by `make e2e`. The names sort by what is shown: what admission
+//! refuses, what injection does, what is enforced, what rotates.
+
+mod admit;
+mod enforce_edits;
+mod enforce_isolation;
+mod enforce_story;
+mod inject;

@@ -1,0 +1,3 @@
+module clawlock.dev/e2e/tools
+
+go 1.26
