@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clawlock/target
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt crds docs deny advisories conformance demo bench fuzz mutants e2e-up e2e-down e2e-conformance images charts
+.PHONY: help build test fmt crds docs deny advisories conformance demo demo-dev e2e bench fuzz mutants e2e-up e2e-down e2e-conformance images charts
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,17 @@ conformance: ## real HTTP clients under clawlock dev, and h2spec against the lis
 	@scripts/toolchain
 	@conformance/run
 
-demo: ## an unmodified OpenClaw under clawlock dev, told step by step
+demo: ## an unchanged OpenClaw on a kind cluster, told step by step; makes the cluster
+	@scripts/toolchain
+	@demo/kind/run
+
+demo-dev: ## the same on this machine alone: an unmodified OpenClaw under clawlock dev
 	@scripts/toolchain
 	@demo/run
+
+e2e: ## the tests against a real cluster; makes the cluster
+	@scripts/toolchain
+	@e2e/run
 
 bench: ## side by side with minimal proxies and with peers
 	@scripts/toolchain
