@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clawlock/target
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt crds docs deny advisories conformance demo demo-dev e2e bench fuzz mutants e2e-up e2e-down e2e-conformance images charts
+.PHONY: help build test fmt crds docs deny advisories conformance demo demo-dev e2e e2e-full bench fuzz mutants e2e-up e2e-down e2e-conformance images charts
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ demo-dev: ## the same on this machine alone: an unmodified OpenClaw under clawlo
 e2e: ## the tests against a real cluster; makes the cluster
 	@scripts/toolchain
 	@e2e/run
+
+e2e-full: ## those that kill and delete parts which all tenants share, one at a time
+	@scripts/toolchain
+	@E2E_SUITE=full E2E_THREADS=1 e2e/run
 
 bench: ## side by side with minimal proxies and with peers
 	@scripts/toolchain

@@ -42,6 +42,13 @@ impl Tenant {
         };
         tenant.remove()?;
         tenant.kubectl.apply(&tenant.namespaces())?;
+        for namespace in [&tenant.name, &tenant.platform, &tenant.origin] {
+            // A controller makes it a moment after the namespace; no pod is taken before.
+            eventually("the namespace has its ServiceAccount", Duration::from_secs(60), || {
+                let account = tenant.kubectl.get(namespace, "serviceaccount", "default")?;
+                account.map(drop).ok_or_else(|| format!("{namespace} has none"))
+            })?;
+        }
         tenant.kubectl.apply(&tenant.upstream_pod()?)?;
         tenant.kubectl.apply(&tenant.gateway(""))?;
         tenant.kubectl.apply(&tenant.upstream())?;

@@ -79,7 +79,7 @@ pub(crate) struct Control<R> {
     /// Who is asked about tokens.
     pub(crate) reviewer: R,
     /// Issuer of the cluster's tokens, when it is known.
-    pub(crate) issuer: Option<String>,
+    pub(crate) issuer: watch::Receiver<Option<String>>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -211,6 +211,7 @@ impl<R: Reviewer> Connection<R> {
         let (Some(tenant), Some(ca)) = (served.compilation.tenant(&self.tenant), ca) else {
             return refuse(&Refusal::unavailable("the tenant is not served now; try again"), metrics);
         };
+        let issuer = issuer.borrow().clone();
         let labelled = |namespace: &str| world.labelled_tenant(namespace);
         let desk =
             Desk { tenant, labelled: &labelled, ca: &ca, policy_key: signer.public(), issuer: issuer.as_deref() };

@@ -30,13 +30,18 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Cli, Command};
 
+/// Threads at least: compiling a thousand policies must not keep streams and the Lease waiting.
+const MIN_THREADS: usize = 2;
+
 fn main() -> ExitCode {
     let Cli { log, command } = Cli::parse();
     if let Err(error) = start_log(&log) {
         eprintln!("clawlock-operator: {error}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let cores = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(cores.max(MIN_THREADS)).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the system has no thread left");

@@ -36,6 +36,8 @@ use crate::world::World;
 const WEBHOOK_PERIOD: Duration = Duration::from_secs(10);
 /// Between two tries to read the keys at the start.
 const KEYS_RETRY: Duration = Duration::from_secs(2);
+/// Between two looks at the issuer of the cluster's tokens.
+const ISSUER_PERIOD: Duration = Duration::from_secs(60);
 /// Longest wait for the issuer of the cluster's tokens.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -187,6 +189,7 @@ impl Parts {
             signer: keys.signer.clone(),
         };
         let ready = server.ready();
+        let issuers = watch::channel(issuer(client).await).0;
         let control = Control {
             anchor: keys.anchor.clone(),
             authorities: trust.authorities(),
@@ -197,7 +200,7 @@ impl Parts {
             signer: keys.signer.clone(),
             world: world.clone(),
             reviewer: ApiServer::new(client.clone()),
-            issuer: issuer(client).await,
+            issuer: issuers.subscribe(),
             metrics: metrics.clone(),
         };
         let ended = tokio::select! {
@@ -206,6 +209,7 @@ impl Parts {
             result = tokio::spawn(trust.run()) => ("trust", result),
             result = tokio::spawn(renewer.run()) => ("renewing", result),
             result = tokio::spawn(acks.run(client.clone(), world.clone(), pod.clone())) => ("reporting", result),
+            () = keep_issuer(client, issuers) => return Error::Ended("the issuer"),
             error = serve_control(listen, ready, control) => return error,
         };
         Error::Ended(ended.0)
@@ -288,6 +292,16 @@ async fn keep_webhook(secrets: Secrets, writer: Writer, configuration: String) {
     }
 }
 
+/// Keeps the issuer of the cluster's tokens: it can be changed while this runs.
+async fn keep_issuer(client: &Client, issuers: watch::Sender<Option<String>>) {
+    loop {
+        tokio::time::sleep(ISSUER_PERIOD).await;
+        if let Some(issuer) = issuer(client).await {
+            issuers.send_replace(Some(issuer));
+        }
+    }
+}
+
 /// The issuer of the cluster's tokens. Without it, that claim is left to the API server alone.
 async fn issuer(client: &Client) -> Option<String> {
     let request = http::Request::get("/.well-known/openid-configuration").body(Vec::new()).ok()?;
@@ -295,7 +309,7 @@ async fn issuer(client: &Client) -> Option<String> {
     match answer {
         Ok(Ok(document)) => document["issuer"].as_str().map(str::to_owned),
         _ => {
-            tracing::info!("the issuer of the cluster's tokens is not known; the API server alone judges it");
+            tracing::debug!("the issuer of the cluster's tokens is not known; the API server alone judges it");
             None
         }
     }

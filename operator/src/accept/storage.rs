@@ -143,6 +143,12 @@ impl Storage {
                 |digest: &str| object(digest).is_none_or(|name| self.world.stored.get(release, &name).is_none());
             self.objects.retain(|digest, _| !stored.state.objects.contains(digest) || !is_lost(digest));
         }
+        // One that a leader before this one stored, and did not come to list, need not be written again.
+        for (digest, _) in &accepted {
+            if !self.objects.contains_key(digest) && self.is_stored(digest) {
+                self.objects.insert(digest.clone(), Instant::now());
+            }
+        }
         let new: Vec<(String, Accepted)> =
             accepted.into_iter().filter(|(digest, _)| !self.objects.contains_key(digest)).collect();
         let mut maps = Vec::new();
@@ -164,6 +170,12 @@ impl Storage {
             self.library.insert(digest, Arc::new(object));
         }
         self.store_list(stored, lost).await
+    }
+
+    /// Whether the watch shows an object as it should be.
+    fn is_stored(&self, digest: &str) -> bool {
+        let find = |name: &str| self.world.stored.get(self.world.release(), name);
+        Library::default().objects(&[digest.to_owned()], find, &self.signer).is_ok()
     }
 
     async fn store_object(&self, digest: String, map: ConfigMap) -> Result<(), WriteError> {

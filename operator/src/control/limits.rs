@@ -93,6 +93,11 @@ impl Bucket {
         true
     }
 
+    /// How long it takes until there is one more, with room for a clock that counts milliseconds.
+    pub(crate) fn pause(&self) -> Duration {
+        self.rate.per.max(Duration::from_millis(1))
+    }
+
     fn is_full(&self, now: Duration) -> bool {
         self.empty_at + self.rate.per * self.rate.burst <= now
     }

@@ -14,7 +14,7 @@ use clawlock_control::message::MAX_KNOWN_DOCUMENTS;
 use clawlock_control::{Encoded, Lines, MAX_LINE, ToClient, ToServer, VERSION, encode_line};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use super::limits::{AGE, Bucket, GATEWAY_MESSAGES, HELLO_TIMEOUT, MESSAGES, PING, SEND_TIMEOUT};
 use super::peer::Peer;
@@ -125,6 +125,56 @@ pub(crate) fn lifetime(not_after_ms: u64) -> Duration {
     age.min(Duration::from_millis(not_after_ms.saturating_sub(now_ms())))
 }
 
+/// What a stream listens to.
+struct Feed {
+    /// Its own pod: an agent's assignment, or whether a gateway's pod is there.
+    own: watch::Receiver<Option<Arc<Issued>>>,
+    /// A gateway's: all pods of its tenant.
+    all: Option<watch::Receiver<Assignments>>,
+    authorities: watch::Receiver<Authorities>,
+    canaries: watch::Receiver<Canaries>,
+}
+
+impl Feed {
+    fn new(sources: &Sources) -> Result<Self, End> {
+        let Sources { peer, tenant, board, authorities, canaries, .. } = sources;
+        let (own, all) = match peer.role {
+            Role::Gateway => {
+                let all = board.tenant(tenant).map_err(|Gone| End::Tenant)?;
+                (board.gateway(tenant, &peer.uid)?, Some(all))
+            }
+            _ => (board.agent(tenant, &peer.uid)?, None),
+        };
+        Ok(Self { own, all, authorities: authorities.clone(), canaries: canaries.clone() })
+    }
+
+    /// The assignments as they are now, by UID.
+    fn assignments(&mut self, uid: &str) -> Assignments {
+        let issued = self.own.borrow_and_update().clone();
+        match self.all.as_mut() {
+            Some(all) => all.borrow_and_update().clone(),
+            None => Arc::new(issued.map(|issued| (uid.to_owned(), issued)).into_iter().collect()),
+        }
+    }
+
+    /// Resolves when something changed.
+    async fn changed(&mut self) -> Result<(), End> {
+        let Self { own, all, authorities, canaries } = self;
+        let all = async {
+            match all {
+                Some(all) => all.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = own.changed() => changed.map_err(|_| End::Pod),
+            changed = all => changed.map_err(|_| End::Tenant),
+            changed = authorities.changed() => changed.map_err(|_| End::Tenant),
+            changed = canaries.changed() => changed.map_err(|_| End::Tenant),
+        }
+    }
+}
+
 impl Session {
     async fn run<S, E>(
         mut self,
@@ -138,46 +188,18 @@ impl Session {
         let mut lines = Lines::new();
         let hello = timeout(HELLO_TIMEOUT, first(&mut lines, inbound.as_mut())).await;
         self.hello(hello.map_err(|_| End::Protocol("no hello".to_owned()))??)?;
-        let (tenant, uid) = (self.sources.tenant.clone(), self.sources.peer.uid.clone());
-        let mut own = match self.sources.peer.role {
-            Role::Gateway => self.sources.board.gateway(&tenant, &uid)?,
-            _ => self.sources.board.agent(&tenant, &uid)?,
-        };
-        let mut all = match self.sources.peer.role {
-            Role::Gateway => Some(self.sources.board.tenant(&tenant).map_err(|Gone| End::Tenant)?),
-            _ => None,
-        };
-        let mut authorities = self.sources.authorities.clone();
-        let mut canaries = self.sources.canaries.clone();
-        let mut ping = interval_at(Instant::now() + PING, PING);
-        let mut synced = false;
+        let mut feed = Feed::new(&self.sources)?;
+        self.send_news(&mut feed).await?;
+        self.send(&ToClient::Synced {}).await?;
         // What came with the hello.
         self.take(&mut lines).await?;
+        let mut ping = interval_at(Instant::now() + PING, PING);
         loop {
-            let roots = authorities.borrow_and_update().get(&tenant).cloned();
-            self.send_trust(roots).await?;
-            match all.as_mut() {
-                Some(all) => {
-                    let assignments: Assignments = all.borrow_and_update().clone();
-                    own.mark_unchanged();
-                    self.send_assignments(&assignments).await?;
-                }
-                None => {
-                    let issued = own.borrow_and_update().clone();
-                    let assignments = issued.map(|issued| (uid.clone(), issued)).into_iter().collect();
-                    self.send_assignments(&assignments).await?;
-                }
-            }
-            let now = canaries.borrow_and_update().clone();
-            self.send_canaries(now).await?;
-            if !std::mem::replace(&mut synced, true) {
-                self.send(&ToClient::Synced {}).await?;
-            }
             tokio::select! {
-                changed = own.changed() => changed.map_err(|_| End::Pod)?,
-                changed = changed(all.as_mut()) => changed.map_err(|_| End::Tenant)?,
-                changed = authorities.changed() => changed.map_err(|_| End::Tenant)?,
-                changed = canaries.changed() => changed.map_err(|_| End::Tenant)?,
+                changed = feed.changed() => {
+                    changed?;
+                    self.send_news(&mut feed).await?;
+                }
                 _ = ping.tick() => self.send(&ToClient::Ping {}).await?,
                 () = sleep_until(end) => return Err(End::Age),
                 piece = inbound.next() => {
@@ -186,6 +208,17 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Sends what differs from what was sent.
+    async fn send_news(&mut self, feed: &mut Feed) -> Result<(), End> {
+        let ca = feed.authorities.borrow_and_update().get(&self.sources.tenant).cloned();
+        self.send_trust(ca).await?;
+        let uid = self.sources.peer.uid.clone();
+        let assignments = feed.assignments(&uid);
+        self.send_assignments(&assignments).await?;
+        let canaries = feed.canaries.borrow_and_update().clone();
+        self.send_canaries(canaries).await
     }
 
     fn hello(&mut self, message: ToServer) -> Result<(), End> {
@@ -205,8 +238,9 @@ impl Session {
     /// Takes the messages that are there.
     async fn take(&mut self, lines: &mut Lines) -> Result<(), End> {
         while let Some(message) = lines.next_message().map_err(|error| End::Protocol(error.to_string()))? {
-            if !self.bucket.take(since_boot()) {
-                return Err(End::Protocol("too many messages".to_owned()));
+            // Who says too much is listened to more slowly.
+            while !self.bucket.take(since_boot()) {
+                sleep(self.bucket.pause()).await;
             }
             self.message(message)?;
         }
@@ -355,12 +389,5 @@ where
             return Ok(message);
         }
         lines.push(&inbound.next().await.and_then(Result::ok).ok_or(End::Client)?);
-    }
-}
-
-async fn changed(all: Option<&mut watch::Receiver<Assignments>>) -> Result<(), watch::error::RecvError> {
-    match all {
-        Some(all) => all.changed().await,
-        None => std::future::pending().await,
     }
 }

@@ -132,7 +132,7 @@ async fn replica(pods: &[Pod]) -> Replica {
         signer: signer.clone(),
         world: world.clone(),
         reviewer: Fake { pods: pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), pod.clone())).collect() },
-        issuer: Some("https://kubernetes".to_owned()),
+        issuer: watch::channel(Some("https://kubernetes".to_owned())).1,
         metrics,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -149,52 +149,33 @@ struct Step {
 
 fn step(secret: &Secret, tenant: &str, ttl: Duration, asked: Option<&str>, now_ms: u64) -> Result<Step, PkiError> {
     let ca = TenantCa::read(secret)?;
-    let number = |key: &str| {
-        let annotations = secret.metadata.annotations.as_ref();
-        annotations.and_then(|all| all.get(key)).and_then(|text| text.parse::<u64>().ok())
-    };
-    // A mark that was lost must not drop a root early: without one, its whole wait starts now.
-    let marked = |at: &'static str, mark: &str, default: u64| part(secret, at).map(|_| number(mark).unwrap_or(default));
-    let longest_ms = number(LONGEST_TTL).unwrap_or_default().max(millis(ttl));
-    let facts = Facts {
-        current_since_ms: ca.current.not_before_ms(),
-        next_since_ms: marked(NEXT, NEXT_SINCE, now_ms),
-        previous_until_ms: marked(PREVIOUS, PREVIOUS_UNTIL, now_ms.saturating_add(longest_ms)),
-        rolled_for: secret.metadata.annotations.as_ref().and_then(|all| all.get(ROLLED_FOR)).cloned(),
-        last_leaf_end_ms: now_ms.saturating_add(longest_ms),
-    };
+    let facts = facts(secret, &ca, ttl, now_ms);
     let mut changed = secret.clone();
     let mut marks = changed.metadata.annotations.take().unwrap_or_default();
     let mut data = changed.data.take().unwrap_or_default();
-    let (look_again_ms, done) = match decide(&facts, asked, now_ms) {
-        Move::Wait(until_ms) => (until_ms, None),
+    let step = decide(&facts, asked, now_ms);
+    let done = match &step {
+        Move::Wait(_) => None,
         Move::MakeNext => {
             let (_, pems) = Authority::generate(&common_name(tenant), now_ms, LIFETIME)?;
             data.insert(NEXT.to_owned(), ByteString(pems.certificate.into_bytes()));
             data.insert(NEXT_KEY.to_owned(), ByteString(pems.key.as_bytes().to_vec()));
-            if let Some(asked) = asked {
-                marks.insert(ROLLED_FOR.to_owned(), asked.to_owned());
-            }
-            (Some(now_ms), Some("a new CA of the tenant is handed out beside the old one"))
+            marks.extend(asked.map(|asked| (ROLLED_FOR.to_owned(), asked.to_owned())));
+            Some("a new CA of the tenant is handed out beside the old one")
         }
         Move::IssueByNext { previous_until_ms } => {
-            if let Some(old) = data.remove(CURRENT) {
-                data.insert(PREVIOUS.to_owned(), old);
-            }
-            for (from, to) in [(NEXT, CURRENT), (NEXT_KEY, CURRENT_KEY)] {
-                if let Some(value) = data.remove(from) {
-                    data.insert(to.to_owned(), value);
-                }
+            for (from, to) in [(CURRENT, PREVIOUS), (NEXT, CURRENT), (NEXT_KEY, CURRENT_KEY)] {
+                data.remove(from).map(|value| data.insert(to.to_owned(), value));
             }
             marks.remove(NEXT_SINCE);
             marks.insert(PREVIOUS_UNTIL.to_owned(), previous_until_ms.to_string());
             marks.insert(LONGEST_TTL.to_owned(), millis(ttl).to_string());
-            (Some(now_ms), Some("the tenant's new CA issues"))
+            Some("the tenant's new CA issues")
         }
         Move::DropPrevious => {
             data.remove(PREVIOUS);
             marks.remove(PREVIOUS_UNTIL);
-            (Some(now_ms), Some("the tenant's old CA is no longer trusted"))
+            Some("the tenant's old CA is no longer trusted")
         }
     };
     // Marks that are missing are written down, so that their wait ends some time.
@@ -211,7 +192,25 @@ fn step(secret: &Secret, tenant: &str, ttl: Duration, asked: Option<&str>, now_m
     changed.metadata.annotations = Some(marks);
     changed.data = Some(data);
     let same = changed.data == secret.data && changed.metadata.annotations == secret.metadata.annotations;
+    let look_again_ms = if let Move::Wait(until_ms) = step { until_ms } else { Some(now_ms) };
     Ok(Step { secret: (!same).then_some(changed), look_again_ms, done })
+}
+
+/// What a Secret says of its roll. A mark that was lost must not drop a root early: without one, its whole
+/// wait starts now.
+fn facts(secret: &Secret, ca: &TenantCa, ttl: Duration, now_ms: u64) -> Facts {
+    let annotations = secret.metadata.annotations.as_ref();
+    let mark = |key: &str| annotations.and_then(|all| all.get(key));
+    let number = |key: &str| mark(key).and_then(|text| text.parse::<u64>().ok());
+    let longest_ms = number(LONGEST_TTL).unwrap_or_default().max(millis(ttl));
+    let last_leaf_end_ms = now_ms.saturating_add(longest_ms);
+    Facts {
+        current_since_ms: ca.current.not_before_ms(),
+        next_since_ms: part(secret, NEXT).map(|_| number(NEXT_SINCE).unwrap_or(now_ms)),
+        previous_until_ms: part(secret, PREVIOUS).map(|_| number(PREVIOUS_UNTIL).unwrap_or(last_leaf_end_ms)),
+        rolled_for: mark(ROLLED_FOR).cloned(),
+        last_leaf_end_ms,
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! that departs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clawlock_compile::objects::names::{FINALIZER, TENANT_LABEL, tenant_ca_secret};
 use clawlock_compile::objects::{ObjectKey, ObjectKind};
@@ -68,9 +69,22 @@ pub(super) async fn run(
         }
     };
     if !matches!(plan, Plan::Keep { .. }) {
-        done.isolated = memory.isolated.clone();
+        // Nothing was done, so that what was known before holds.
+        done.isolated = listed_as_isolated(facts);
+        done.certificates = find_ca(context, facts).map(|_| Ok(()));
     }
     Sequel { done, look_again_ms, error: result.err() }
+}
+
+/// The namespaces that the status lists as closed.
+fn listed_as_isolated(facts: &Facts) -> BTreeSet<String> {
+    let listed = facts.gateway.iter().flat_map(|gateway| gateway.status["isolatedNamespaces"].as_array());
+    listed.flatten().filter_map(|name| name.as_str()).map(str::to_owned).collect()
+}
+
+/// The Secret of the tenant's CA.
+fn find_ca(context: &Context, facts: &Facts) -> Option<Arc<Secret>> {
+    context.world.secrets.get(context.secrets.namespace(), &tenant_ca_secret(&facts.name))
 }
 
 async fn keep_tenant(
@@ -146,7 +160,7 @@ async fn depart(context: &Context, facts: &Facts) -> Result<(), Error> {
         return Ok(());
     }
     let name = tenant_ca_secret(&facts.name);
-    let secret = context.world.secrets.get(context.secrets.namespace(), &name);
+    let secret = find_ca(context, facts);
     let label = secret.as_ref().and_then(|secret| secret.metadata.labels.as_ref()?.get(TENANT_LABEL));
     if label == Some(&facts.name) {
         let uid = secret.as_ref().and_then(|secret| secret.metadata.uid.as_deref());

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clawlock_compile::objects::ObjectKind;
 use clawlock_compile::{Kind as ObjectKindOf, ObjectRef, Problem};
 use clawlock_crds::TenantGateway;
-use clawlock_crds::status::{ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, READY};
+use clawlock_crds::status::{ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, READY, RESOLVED_REFS};
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -50,9 +50,10 @@ pub(super) struct Statuses {
 /// A status that is to be written.
 struct Write {
     resource: ApiResource,
-    namespace: String,
-    name: String,
+    /// Whose it is.
+    metadata: ObjectMeta,
     key: String,
+    old: Value,
     status: Value,
 }
 
@@ -103,14 +104,13 @@ impl Statuses {
         for news in &done.news {
             tell(context, &gateway.metadata, "TenantGateway", EventType::Normal, "Keys", news).await;
         }
-        self.tell_changes(context, "TenantGateway", &gateway.metadata, &old, &status).await;
         if !is_due(&old, &status, self.written.of(&key), Instant::now()) {
             return Ok(());
         }
         let resource = ApiResource::erase::<TenantGateway>(&());
-        let (namespace, name) = (gateway.namespace().to_owned(), gateway.name().to_owned());
-        let one = Write { resource, namespace, name, key, status };
+        let one = Write { resource, metadata: gateway.metadata.clone(), key, old, status };
         write(context, &one).await?;
+        tell_changes(context, &one, &TOLD).await;
         self.written.now(one.key, one.status);
         Ok(())
     }
@@ -132,6 +132,9 @@ impl Statuses {
         let mut results = stream::iter(writes)
             .map(|one| async move {
                 let written = write(context, &one).await;
+                if written.is_ok() {
+                    tell_changes(context, &one, &[ACCEPTED, RESOLVED_REFS]).await;
+                }
                 (one, written)
             })
             .buffer_unordered(PARALLEL);
@@ -186,36 +189,37 @@ impl Statuses {
             if is_due(&old, &status, self.written.of(&key), Instant::now()) {
                 writes.push(Write {
                     resource: ApiResource::erase::<G>(&()),
-                    namespace: read.namespace().to_owned(),
-                    name: read.name().to_owned(),
+                    metadata: read.metadata.clone(),
                     key,
+                    old,
                     status,
                 });
             }
         }
     }
+}
 
-    /// Tells people of conditions that turned.
-    async fn tell_changes(&self, context: &Context, kind: &str, metadata: &ObjectMeta, old: &Value, new: &Value) {
-        let status_of = |status: &Value, wanted: &str| {
-            let all = status["conditions"].as_array().cloned().unwrap_or_default();
-            all.into_iter().find(|condition| condition["type"] == wanted)
-        };
-        for wanted in TOLD {
-            let Some(now) = status_of(new, wanted) else { continue };
-            let before = status_of(old, wanted);
-            let same = before
-                .as_ref()
-                .is_some_and(|before| before["status"] == now["status"] && before["reason"] == now["reason"]);
-            // A condition that is good from the beginning is no news.
-            if same || (before.is_none() && now["status"] == "True") {
-                continue;
-            }
-            let type_ = if now["status"] == "True" { EventType::Normal } else { EventType::Warning };
-            let reason = now["reason"].as_str().unwrap_or(wanted);
-            let message = now["message"].as_str().unwrap_or_default();
-            tell(context, metadata, kind, type_, reason, &format!("{wanted}: {message}")).await;
+/// Tells people of conditions that turned.
+async fn tell_changes(context: &Context, write: &Write, told: &[&str]) {
+    let Write { resource, metadata, key: _, old, status } = write;
+    let status_of = |status: &Value, wanted: &str| {
+        let all = status["conditions"].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|condition| condition["type"] == wanted)
+    };
+    for wanted in told {
+        let Some(now) = status_of(status, wanted) else { continue };
+        let before = status_of(old, wanted);
+        let same = before
+            .as_ref()
+            .is_some_and(|before| before["status"] == now["status"] && before["reason"] == now["reason"]);
+        // A condition that is good from the beginning is no news.
+        if same || (before.is_none() && now["status"] == "True") {
+            continue;
         }
+        let type_ = if now["status"] == "True" { EventType::Normal } else { EventType::Warning };
+        let reason = now["reason"].as_str().unwrap_or(wanted);
+        let message = now["message"].as_str().unwrap_or_default();
+        tell(context, metadata, &resource.kind, type_, reason, &format!("{wanted}: {message}")).await;
     }
 }
 
@@ -365,7 +369,9 @@ impl<'a> Index<'a> {
 }
 
 async fn write(context: &Context, write: &Write) -> Result<(), WriteError> {
-    let Write { resource, namespace, name, key: _, status } = write;
+    let Write { resource, metadata, key: _, old: _, status } = write;
+    let (namespace, name) =
+        (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default());
     let patch = json!({"status": status});
     match context.writer.merge(resource, namespace, name, Some("status"), &patch).await {
         Ok(_) => Ok(()),

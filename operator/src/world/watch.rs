@@ -56,7 +56,8 @@ where
                 Err(error) => {
                     metrics.watch_failed();
                     if !std::mem::replace(&mut broken, true) {
-                        let kind = std::any::type_name::<K>().rsplit("::").next().unwrap_or_default();
+                        let kind =
+                            std::any::type_name::<K>().rsplit("::").next().unwrap_or_default().trim_end_matches('>');
                         tracing::warn!(
                             kind,
                             "a watch broke and is started again; what it has seen stays: {}",
