@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ const HOUR_MS: u64 = 3_600_000;
 
 /// No other test listens here.
 pub(super) const TRIPWIRE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 83, 2, 1));
+/// A port for each world, below those that the kernel gives out: a world beside this one must not be given it.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
 
 /// Longer than anything here takes.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -150,7 +152,7 @@ impl World {
         let gateway_table = Arc::new(PolicyTable::new(trusted, Arc::new(SystemClock)));
         let (gateway, drain) = gateway(&ca, gateway_table.clone(), tripwire().await).await;
         // For the sidecar the tripwire's port is another one: nobody is there, as if the network kept them apart.
-        let free = TcpListener::bind((TRIPWIRE, 0)).await.unwrap().local_addr().unwrap().port();
+        let free = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let folder = tempfile::tempdir().unwrap();
         let agent = folder.path().join("agent");
         std::fs::create_dir(&agent).unwrap();

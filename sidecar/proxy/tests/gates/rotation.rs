@@ -1,6 +1,7 @@
 //! Certificates and roots are replaced while requests are open: nothing breaks that may go on, and nothing goes on
 //! that may not.
 
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,7 +42,11 @@ fn server_tls(ca: &TestCa, roots: &[CertificateDer<'static>]) -> Arc<rustls::Ser
 
 impl Side {
     async fn new(tls: Arc<rustls::ServerConfig>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(Ipv4Addr::LOCALHOST, tls).await
+    }
+
+    async fn at(address: Ipv4Addr, tls: Arc<rustls::ServerConfig>) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (front, drain, seen) = (Front::from(tls), Drain::new(), Arc::<Mutex<Vec<SpiffeId>>>::default());
         let table = Arc::new(PolicyTable::new(TrustedKeys::new([]), Arc::new(SystemClock)));
@@ -130,7 +135,8 @@ async fn a_new_certificate_that_is_not_accepted_yet_leaves_the_old_connection_at
 async fn a_gateway_that_is_replaced_at_its_address_is_found_again() {
     let ca = TestCa::new();
     let roots = [ca.der.clone()];
-    let first = Side::new(server_tls(&ca, &roots)).await;
+    // An address of its own: on another, a test beside this one could take the port while it is free.
+    let first = Side::at(Ipv4Addr::new(127, 83, 4, 1), server_tls(&ca, &roots)).await;
     let hop = HopClient::new(first.endpoint(&roots, &ca));
     assert_eq!(told(hop.send(ask("a")).await.unwrap()).await, "a");
     let Side { address, _drain: drain, .. } = first;
