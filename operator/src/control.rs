@@ -5,6 +5,7 @@
 //! word about a token.
 
 mod enrol;
+mod gates;
 mod limits;
 mod peer;
 pub(crate) mod review;
@@ -46,9 +47,10 @@ use crate::serving::trust::Authorities;
 use crate::serving::{Board, Canaries, Served};
 use crate::world::World;
 use enrol::{Desk, Refusal, Turnstile};
+use gates::{Gate, Gates};
 use limits::{
-    BODY_TIMEOUT, CONNECTIONS, HANDSHAKE_TIMEOUT, HANDSHAKES, HEADERS, IDLE, KEEP_ALIVE, KNOWN_TIMEOUT, QUEUE,
-    REQUESTS, SEND_BUFFER, WINDOW,
+    BODY_TIMEOUT, CONNECTIONS, HANDSHAKE_TIMEOUT, HEADERS, IDLE, KEEP_ALIVE, KNOWN_TIMEOUT, QUEUE, REQUESTS,
+    SEND_BUFFER, WINDOW,
 };
 use peer::Peer;
 use review::Reviewer;
@@ -87,6 +89,7 @@ pub(crate) struct Control<R> {
 /// A [`Control`] at work.
 struct Server<R> {
     control: Control<R>,
+    gates: Gates,
     configs: Configs,
     turnstile: Turnstile,
     streams: Arc<Streams>,
@@ -102,10 +105,10 @@ struct Connection<R> {
 
 /// Serves until it is dropped.
 pub(crate) async fn serve<R: Reviewer>(listener: TcpListener, control: Control<R>) {
-    let (configs, turnstile, streams) = (Configs::default(), Turnstile::default(), Arc::default());
-    let server = Arc::new(Server { control, configs, turnstile, streams });
+    let (gates, configs, turnstile, streams) =
+        (Gates::default(), Configs::default(), Turnstile::default(), Arc::default());
+    let server = Arc::new(Server { control, gates, configs, turnstile, streams });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let tcp = match listener.accept().await {
@@ -117,11 +120,11 @@ pub(crate) async fn serve<R: Reviewer>(listener: TcpListener, control: Control<R
                 continue;
             }
         };
-        let (server, handshakes) = (server.clone(), handshakes.clone());
+        let server = server.clone();
         tokio::spawn(async move {
             let _permit = permit;
             server.control.metrics.connections.inc();
-            if let Err(error) = connection(&server, tcp, &handshakes).await {
+            if let Err(error) = connection(&server, tcp).await {
                 tracing::debug!("a connection ended: {error}");
             }
             server.control.metrics.connections.dec();
@@ -129,19 +132,17 @@ pub(crate) async fn serve<R: Reviewer>(listener: TcpListener, control: Control<R
     }
 }
 
-async fn connection<R: Reviewer>(
-    server: &Arc<Server<R>>,
-    tcp: TcpStream,
-    handshakes: &Semaphore,
-) -> Result<(), String> {
+async fn connection<R: Reviewer>(server: &Arc<Server<R>>, tcp: TcpStream) -> Result<(), String> {
     tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-    let handshake = async {
-        let _turn = handshakes.acquire().await.map_err(|error| error.to_string())?;
-        handshake(server, tcp).await
-    };
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
-    let (tenant, tls) = handshake.map_err(|_| "the handshake took too long")??;
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(server, tcp)).await;
+    let Handshake { tenant, tls, gate } = handshake.map_err(|_| "the handshake took too long")??;
     let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|der| der.clone().into_owned());
+    let _unproven = match certificate {
+        Some(_) => None,
+        None => {
+            Some(gate.unproven.try_acquire().map_err(|_| "too many connections of the tenant have no certificate")?)
+        }
+    };
     let connection = Arc::new(Connection { server: server.clone(), tenant, certificate, open: AtomicUsize::new(0) });
     let at_work = connection.clone();
     let service = service_fn(move |request| {
@@ -173,7 +174,14 @@ async fn connection<R: Reviewer>(
     }
 }
 
-async fn handshake<R>(server: &Server<R>, tcp: TcpStream) -> Result<(String, TlsStream<TcpStream>), String> {
+/// A connection after its handshake.
+struct Handshake {
+    tenant: String,
+    tls: TlsStream<TcpStream>,
+    gate: Arc<Gate>,
+}
+
+async fn handshake<R>(server: &Server<R>, tcp: TcpStream) -> Result<Handshake, String> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp);
     let start = start.await.map_err(|error| error.to_string())?;
     let hello = start.client_hello();
@@ -184,8 +192,11 @@ async fn handshake<R>(server: &Server<R>, tcp: TcpStream) -> Result<(String, Tls
     }
     let ca = authorities.borrow().get(&tenant).cloned().ok_or_else(|| format!("tenant {tenant} has no CA yet"))?;
     let config = server.configs.of(&tenant, anchor, &ca).map_err(|error| error.to_string())?;
+    let gate = server.gates.of(&tenant);
+    let turn = gate.handshakes.acquire().await.map_err(|error| error.to_string())?;
     let tls = start.into_stream(config).await.map_err(|error| error.to_string())?;
-    Ok((tenant, tls))
+    drop(turn);
+    Ok(Handshake { tenant, tls, gate })
 }
 
 impl<R: Reviewer> Connection<R> {

@@ -176,7 +176,7 @@ impl Controller {
             return left;
         }
         let facts = fetch::fetch(&self.context.world, in_force, name);
-        let plan = validate::validate(&facts);
+        let plan = validate::validate(&facts, &self.context.release.namespace);
         let Sequel { done, look_again_ms, error } =
             sequel::run(&self.context, &facts, &plan, memory, &self.admission).await;
         let foreign = self.foreign.of(&facts);

@@ -10,8 +10,10 @@ use crate::clock::since_boot;
 
 /// Connections at once: ten thousand agents, and those that reconnect.
 pub(crate) const CONNECTIONS: usize = 12_000;
-/// Handshakes at once. Each costs about a millisecond of one core.
-pub(crate) const HANDSHAKES: usize = 256;
+/// Handshakes of one tenant at once. Each costs about a millisecond of one core.
+pub(crate) const HANDSHAKES: usize = 64;
+/// Connections of one tenant without a client certificate at once: pods that ask for their first one.
+pub(crate) const UNPROVEN: usize = 512;
 /// Longest that a handshake may take, and the wait for its turn.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest life of a connection without a stream: one request for a certificate.

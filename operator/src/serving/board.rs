@@ -67,6 +67,8 @@ struct Inner {
     tenants: BTreeMap<String, watch::Sender<Assignments>>,
     documents: HashMap<String, Arc<SignedDocument>>,
     served: Option<Arc<Served>>,
+    /// Pods that a fresh read did not show, although the watch does.
+    gone: HashSet<String>,
 }
 
 /// A pod that has an identity.
@@ -125,8 +127,10 @@ impl Board {
         let inner = &mut *inner;
         let same = inner.served.as_ref().is_some_and(|old| Arc::ptr_eq(old, served));
         inner.served = Some(served.clone());
-        let pods: Vec<(Arc<Pod>, String, Role)> =
-            world.pods.all().into_iter().filter_map(|pod| placed(pod, served, world)).collect();
+        let all = world.pods.all();
+        inner.gone.retain(|uid| all.iter().any(|pod| pod.uid_text() == uid));
+        let pods = all.into_iter().filter(|pod| !inner.gone.contains(pod.uid_text()));
+        let pods: Vec<(Arc<Pod>, String, Role)> = pods.filter_map(|pod| placed(pod, served, world)).collect();
         let present: HashSet<&str> = pods.iter().map(|(pod, _, _)| pod.uid_text()).collect();
         let before = inner.pods.len();
         inner.pods.retain(|uid, _| present.contains(uid.as_str()));
@@ -151,16 +155,23 @@ impl Board {
         agents
     }
 
-    /// Takes down a tenant's agents that a fresh read did not show. Answers the UIDs of the others.
-    pub(crate) fn confirm(&self, tenant: &str, fresh: &HashSet<String>) -> Vec<String> {
+    /// The UIDs of a tenant's agents.
+    pub(crate) fn agents(&self, tenant: &str) -> HashSet<String> {
+        let inner = self.lock();
+        let own = inner.pods.iter().filter(|(_, entry)| entry.tenant == tenant && entry.role == Role::Agent);
+        own.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Takes down the pods that are gone. They do not come back, even if the watch still shows them.
+    pub(crate) fn take_down(&self, gone: impl Iterator<Item = String>) {
         let mut inner = self.lock();
-        let is_agent = |entry: &Entry| entry.tenant == tenant && entry.role == Role::Agent;
-        inner.pods.retain(|uid, entry| !is_agent(entry) || fresh.contains(uid));
-        let left = inner.pods.iter().filter(|(_, entry)| is_agent(entry)).map(|(uid, _)| uid.clone()).collect();
+        for uid in gone {
+            inner.pods.remove(&uid);
+            inner.gone.insert(uid);
+        }
         if let Some(served) = inner.served.clone() {
             inner.tell_tenants(&served);
         }
-        left
     }
 
     /// Signs assignments again, with new times and nothing else.

@@ -61,17 +61,21 @@ impl Renewer {
                 tracing::warn!("no assignment is renewed: {error}");
                 continue;
             }
-            for (tenant, known) in &served.tenants {
+            for (tenant, state) in &served.tenants {
+                // A pod that comes after this look is not missed by the read.
+                let known = self.board.agents(tenant);
                 match bounded(self.read(tenant)).await {
-                    Ok((stored, pods)) if stored.state.generation == known.generation => {
-                        for uids in self.board.confirm(tenant, &pods).chunks(CHUNK) {
+                    Ok((stored, pods)) if stored.state.generation == state.generation => {
+                        self.board.take_down(known.difference(&pods).cloned());
+                        let confirmed: Vec<String> = known.intersection(&pods).cloned().collect();
+                        for uids in confirmed.chunks(CHUNK) {
                             self.board.renew(uids, &self.signer);
                             tokio::time::sleep(PAUSE).await;
                         }
                     }
                     Ok((stored, _)) => tracing::warn!(
                         tenant,
-                        served = known.generation,
+                        served = state.generation,
                         stored = stored.state.generation,
                         "the watch lags; the assignments of this tenant are not renewed now"
                     ),

@@ -61,7 +61,7 @@ pub(super) async fn run(
     let mut done = Done::default();
     let mut look_again_ms = None;
     let result = match plan {
-        Plan::Refuse => Ok(()),
+        Plan::Refuse { disagreed: _ } => Ok(()),
         Plan::Depart { agents: 0 } => depart(context, facts).await,
         Plan::Depart { agents: _ } => Ok(()),
         Plan::Keep { agreed, disagreed: _ } => {

@@ -71,8 +71,8 @@ impl Statuses {
         let Some(gateway) = &facts.gateway else { return Ok(()) };
         let none = BTreeMap::new();
         let disagreed = match plan {
-            Plan::Keep { disagreed, .. } => disagreed,
-            Plan::Refuse | Plan::Depart { .. } => &none,
+            Plan::Keep { disagreed, .. } | Plan::Refuse { disagreed } => disagreed,
+            Plan::Depart { .. } => &none,
         };
         let object = facts.object();
         let judged_at = object.as_ref().and_then(|object| facts.in_force.judged.get(object).copied().flatten());

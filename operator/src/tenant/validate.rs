@@ -17,8 +17,11 @@ pub(super) enum Plan {
         /// The others, and why.
         disagreed: BTreeMap<String, String>,
     },
-    /// It never was valid, so there is nothing to do but to say so.
-    Refuse,
+    /// It is not in force, so there is nothing to do but to say so.
+    Refuse {
+        /// Why, when that is not in its problems: the namespace and what is wrong with it.
+        disagreed: BTreeMap<String, String>,
+    },
     /// It is being deleted, or its `TenantGateway` is gone.
     Depart {
         /// Agents that are still there; as long as there are, everything stays.
@@ -27,18 +30,21 @@ pub(super) enum Plan {
 }
 
 /// Decides.
-pub(super) fn validate(facts: &Facts) -> Plan {
+pub(super) fn validate(facts: &Facts, release: &str) -> Plan {
     let ending = facts.gateway.as_ref().is_none_or(|gateway| gateway.metadata.deletion_timestamp.is_some());
     if ending {
         return Plan::Depart { agents: facts.agents.len() };
     }
-    if facts.tenant().is_none() {
-        return Plan::Refuse;
+    let Some(tenant) = facts.tenant() else {
+        return Plan::Refuse { disagreed: BTreeMap::new() };
+    };
+    if let Some(why) = reserved(tenant.platform_namespace(), release) {
+        return Plan::Refuse { disagreed: [(tenant.platform_namespace().to_owned(), why)].into() };
     }
     let mut agreed = BTreeSet::new();
     let mut disagreed = BTreeMap::new();
     for (name, namespace) in &facts.namespaces {
-        match disagreement(namespace, &facts.name) {
+        match reserved(name, release).or_else(|| disagreement(namespace, &facts.name)) {
             None => {
                 agreed.insert(name.clone());
             }
@@ -48,10 +54,16 @@ pub(super) fn validate(facts: &Facts) -> Plan {
         }
     }
     // What the `TenantGateway` lists now, but what is in force does not, is not ours yet.
-    if let Some(tenant) = facts.tenant() {
-        agreed.retain(|name| tenant.namespaces().any(|listed| listed == name));
-    }
+    agreed.retain(|name| tenant.namespaces().any(|listed| listed == name));
     Plan::Keep { agreed, disagreed }
+}
+
+/// Namespaces that are no tenant's: the release's, where the keys are, and those of Kubernetes itself.
+fn reserved(namespace: &str, release: &str) -> Option<String> {
+    if namespace == release {
+        return Some("is the release's own, where its keys are; use another".to_owned());
+    }
+    namespace.starts_with("kube-").then(|| "belongs to Kubernetes itself; use another".to_owned())
 }
 
 fn disagreement(namespace: &Namespace, tenant: &str) -> Option<String> {
@@ -77,6 +89,13 @@ mod tests {
     fn namespace(tenant: Option<&str>, ending: bool) -> Namespace {
         let place = Place { tenant: tenant.map(str::to_owned), ending };
         Namespace { place: Some(Arc::new(place)), ..Namespace::default() }
+    }
+
+    #[test]
+    fn the_namespaces_of_the_release_and_of_kubernetes_are_no_tenants() {
+        assert!(reserved("clawlock-system", "clawlock-system").is_some());
+        assert!(reserved("kube-system", "clawlock-system").is_some());
+        assert_eq!(reserved("acme", "clawlock-system"), None);
     }
 
     #[test]
