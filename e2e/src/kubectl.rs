@@ -102,6 +102,16 @@ impl Kubectl {
         Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
+    /// The name of a node that is not the control plane's.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn worker(&self) -> Result<String> {
+        let nodes = self.list("", "nodes", "!node-role.kubernetes.io/control-plane")?;
+        let name = nodes.first().and_then(|node| node.pointer("/metadata/name")).and_then(Value::as_str);
+        name.map(str::to_owned).ok_or_else(|| "the cluster has no worker".to_owned())
+    }
+
     /// Starts a command whose output is read while it runs.
     ///
     /// # Errors

@@ -15,8 +15,9 @@ pub const STARTS: Duration = Duration::from_secs(180);
 /// The credential that must be seen at the upstream and nowhere else.
 pub const CANARY: &str = "canary-sk-4711-do-not-leak";
 
-/// A tenant.
-#[derive(Clone, Debug)]
+/// A tenant. Taken away again when dropped, so that the next test has its share of the nodes; with `E2E_KEEP` set it
+/// stays for a look at what went wrong.
+#[derive(Debug)]
 pub struct Tenant {
     /// Its name, which is also its agents' namespace.
     pub name: String,
@@ -251,6 +252,25 @@ spec:
         kubectl.run(&["delete", "pod", "--all", "--now", "-n", name, "--ignore-not-found"])?;
         kubectl.run(&["delete", "tenantgateway", "--all", "-n", platform, "--ignore-not-found"])?;
         kubectl.run(&["delete", "namespace", name, platform, origin, "--ignore-not-found"]).map(drop)
+    }
+
+    /// The same without waiting for the end, which the API server reaches alone.
+    fn leave(&self) -> Result<()> {
+        let Self { name, platform, origin, kubectl } = self;
+        kubectl.run(&["delete", "pod", "--all", "--now", "--wait=false", "-n", name])?;
+        kubectl.run(&["delete", "tenantgateway", "--all", "--wait=false", "-n", platform])?;
+        kubectl.run(&["delete", "namespace", name, platform, origin, "--wait=false"]).map(drop)
+    }
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        if std::env::var_os("E2E_KEEP").is_some() {
+            return;
+        }
+        if let Err(why) = self.leave() {
+            eprintln!("tenant {} was not taken away: {why}", self.name);
+        }
     }
 }
 

@@ -40,7 +40,7 @@ fn pods_that_would_leave_their_fence_are_refused() -> Result<()> {
         ("hostNetwork", "  hostNetwork: true", ""),
         ("hostPID", "  hostPID: true", ""),
         ("shareProcessNamespace", "  shareProcessNamespace: true", ""),
-        ("nodeName", "  nodeName: clawlock-worker", ""),
+        ("nodeName", &format!("  nodeName: {}", tenant.kubectl.worker()?), ""),
         ("hostPath", "  volumes: [{name: host, hostPath: {path: /}}]", ""),
         ("hostPort", "", "    ports: [{containerPort: 80, hostPort: 80}]"),
         ("reserved uid", "", "    # nothing"),

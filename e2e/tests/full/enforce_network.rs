@@ -48,7 +48,7 @@ fn on_node(tenant: &Tenant, name: &str, node: &str) -> Result<Agent> {
 #[test]
 fn without_an_enforcer_no_agent_starts_and_running_ones_close() -> Result<()> {
     let tenant = Tenant::create("unenforced")?;
-    let node = "clawlock-worker";
+    let node = &tenant.kubectl.worker()?;
     let running = on_node(&tenant, "running", node)?.ready(Duration::from_secs(120))?;
     assert_eq!(running.request(&[&tenant.url("/v1/charges")])?["status"], 200);
 
