@@ -51,7 +51,7 @@ export async function prints(namespace, pod, container, command, values) {
 
 /** A command in a pod whose lines come as they are printed. */
 export async function* lines(namespace, pod, container, command) {
-  const child = spawn("kubectl", ["exec", "-n", namespace, pod, "-c", container, "--", ...command], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn("kubectl", ["exec", "-n", namespace, pod, "-c", container, "--", ...command], { stdio: ["ignore", "pipe", "ignore"] });
   try {
     for await (const line of createInterface({ input: child.stdout })) yield line;
   } finally {

@@ -68,7 +68,12 @@ cluster_down() {
     docker rm --force "$(outside_name)" >/dev/null 2>&1 || true
     ! cluster_there || cluster_delete
     rm -rf "$state"
-    [[ ${1:-} != --all ]] || engine_down
+    [[ ${1:-} == --all ]] || return 0
+    if [[ -n $(inside kind get clusters 2>/dev/null) ]]; then
+        say "the Docker engine stays: it has another cluster"
+        return
+    fi
+    engine_down
 }
 
 cluster_shell() {

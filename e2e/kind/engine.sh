@@ -32,6 +32,19 @@ engine_answers() { timeout 10 docker version >/dev/null 2>&1; }
 
 engine_need() { engine_find || die "no Docker engine runs; start the cluster first: e2e/cluster up"; }
 
+# engine_possible: an engine answers, or one can be started. Says why not.
+engine_possible() {
+    ! engine_find || return 0
+    if [[ $(id -u) != 0 ]]; then
+        say "no Docker engine answers, and only root can start one"
+        return 1
+    fi
+    if ! unshare --net --mount true 2>/dev/null; then
+        say "no Docker engine answers, and this machine does not allow namespaces of one's own"
+        return 1
+    fi
+}
+
 engine_up() {
     if engine_find; then
         say "$(date +%T) Docker engine: $engine_mode"
