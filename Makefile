@@ -54,9 +54,9 @@ e2e: ## the tests against a real cluster; makes the cluster
 	@scripts/toolchain
 	@e2e/run
 
-e2e-full: ## those that kill and delete parts which all tenants share, one at a time
+e2e-full: ## those, and the ones that break parts which all tenants share; writes e2e/RESULTS.md
 	@scripts/toolchain
-	@E2E_SUITE=full E2E_THREADS=1 e2e/run
+	@e2e/full
 
 bench: ## side by side with minimal proxies and with peers
 	@scripts/toolchain
