@@ -4,7 +4,7 @@
 #[path = "common/world.rs"]
 mod common;
 
-use clawlock_compile::{Severity, check_policy};
+use clawlock_compile::{Severity, Topic, check_policy};
 use common::{changed, compiled, find, objects, read, set, told, world};
 use serde_json::{Value, json};
 
@@ -412,7 +412,7 @@ fn a_reference_to_what_is_not_there_warns_only() {
             "/spec/rules/1/match/operations",
             json!(["api.create_*", "api.creat"]),
             "spec.rules[1].match.operations[1]",
-            "matches no operation",
+            "is no operation of",
         ),
         ("/metadata/namespace", json!("elsewhere"), "metadata.namespace", "no TenantGateway lists"),
     ] {
@@ -424,6 +424,18 @@ fn a_reference_to_what_is_not_there_warns_only() {
     let objects = changed("Upstream wiki", "/spec/hosts", json!([]));
     let told = problems_of(&objects, "AgentPolicy support", Severity::Warning).join("\n");
     assert!(told.contains("is invalid, so that nothing reaches it"), "{told}");
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_names_nothing_that_is_missing() {
+    let topics = |pattern: &str| -> Vec<Topic> {
+        let objects = changed("TenantGateway acme", "/spec/guardrails/0/match/operations", json!([pattern]));
+        let problems = compiled(&objects).problems;
+        let told = problems.iter().filter(|problem| problem.path == "spec.guardrails[0].match.operations[0]");
+        told.map(|problem| problem.topic).collect()
+    };
+    assert_eq!(topics("*.purge_*"), [Topic::Content]);
+    assert_eq!(topics("api.purge"), [Topic::Reference]);
 }
 
 /// Guardrails are sorted in the document, and a rule without a match is none; places are those of the
