@@ -159,9 +159,9 @@ async function dropped(w, tell) {
 
 const setTier = (tier) => ["patch", "agentpolicy", "openclaw", "-n", "demo", "--type=json", "-p", JSON.stringify([{ op: "replace", path: "/spec/rules/0/tier", value: tier }])];
 
-/** Requests in a row from within the pod; a line whenever the status changes, with its time. */
+/** Requests in a row from within the pod, for a minute (what exec starts outlives it); a line whenever the status changes, with its time. */
 function poll(url) {
-  const script = `let last;(async()=>{for(;;){let now;const at=Date.now();try{now=(await fetch(${JSON.stringify(url)})).status}catch(e){now=String(e.cause?.code??e.message)}
+  const script = `let last;const end=Date.now()+60000;(async()=>{while(Date.now()<end){let now;const at=Date.now();try{now=(await fetch(${JSON.stringify(url)})).status}catch(e){now=String(e.cause?.code??e.message)}
 if(now!==last){last=now;console.log(JSON.stringify({at,status:now}))}await new Promise(r=>setTimeout(r,5))}})()`;
   return ["node", "-e", script];
 }
