@@ -40,7 +40,7 @@ pub use upstream::{
     HeaderCredential, Operation, Protocol, Scheme, SecretRef, Tls, Upstream, UpstreamSpec,
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, ValidationRule};
 use kube::CustomResourceExt;
 
 /// The API group of every kind.
@@ -52,5 +52,21 @@ pub const API_VERSION: &str = "clawlock.dev/v1alpha1";
 /// The definitions of all kinds, in the order of their names.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![AgentHalt::crd(), AgentPolicy::crd(), TenantGateway::crd(), Upstream::crd()]
+    vec![AgentHalt::crd(), AgentPolicy::crd(), named_by_label(TenantGateway::crd()), named_by_label(Upstream::crd())]
+}
+
+/// A definition whose objects' names are DNS labels: a tenant's name is a label of pods and a part of DNS names, and an
+/// Upstream is named in `upstream.operation`. The API server itself asks for a DNS subdomain only.
+fn named_by_label(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut definition.spec.versions {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        schema.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
+            rule: "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')".to_owned(),
+            message: Some("metadata.name is a DNS label: at most 63 characters and no dot".to_owned()),
+            ..ValidationRule::default()
+        });
+    }
+    definition
 }

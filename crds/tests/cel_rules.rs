@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use cel::{Context, Program, Value as CelValue};
 use clawlock_crds::definitions;
-use common::spec_schema;
+use common::{root_schema, spec_schema};
 use serde_json::{Value, json};
 
 /// All rules of all kinds, by their message.
@@ -27,6 +27,9 @@ fn rules() -> BTreeMap<String, String> {
     }
     let mut found = BTreeMap::new();
     for definition in definitions() {
+        let mut root = root_schema(&definition);
+        root["properties"] = Value::Null;
+        collect(&root, &mut found);
         collect(&spec_schema(&definition), &mut found);
     }
     found
@@ -47,7 +50,13 @@ fn holds(rule: &str, this: &Value, old: Option<&Value>) -> bool {
 
 #[test]
 fn each_rule_accepts_and_refuses() {
+    let named = |name: &str| json!({"metadata": {"name": name}});
     let cases: &[(&str, &[Value], &[Value])] = &[
+        (
+            "metadata.name is a DNS label: at most 63 characters and no dot",
+            &[named("acme"), named("a-1"), named(&"a".repeat(63))],
+            &[named("acme.example"), named(&"a".repeat(64))],
+        ),
         (
             "set exactly one of tools, operations and http",
             &[json!({"tools": ["a"]}), json!({"operations": ["a.b"]}), json!({"http": {}})],

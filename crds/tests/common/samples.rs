@@ -57,10 +57,15 @@ fn is_map(path: &str) -> bool {
     path.ends_with("matchLabels")
 }
 
+/// The schema of a whole object.
+pub(crate) fn root_schema(definition: &CustomResourceDefinition) -> Value {
+    let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
+    version["schema"]["openAPIV3Schema"].clone()
+}
+
 /// The schema below `spec`.
 pub(crate) fn spec_schema(definition: &CustomResourceDefinition) -> Value {
-    let version = serde_json::to_value(&definition.spec.versions[0]).unwrap();
-    version["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
+    root_schema(definition)["properties"]["spec"].clone()
 }
 
 fn object(kind: &'static str, spec: Value) -> Sample {
