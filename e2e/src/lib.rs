@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod kubectl;
+pub mod node;
 pub mod pki;
 pub mod tenant;
 pub mod wait;

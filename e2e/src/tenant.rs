@@ -79,6 +79,21 @@ impl Tenant {
         Agent::create(&self.name, name, "app: agent")?.ready(STARTS)
     }
 
+    /// Somebody who is bound to `edit` in the agents' namespace.
+    ///
+    /// # Errors
+    /// When the binding is refused.
+    pub fn editor(&self) -> Result<Kubectl> {
+        let user = format!("editor-of-{}", self.name);
+        self.kubectl.apply(&format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: editor, namespace: {}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}}\n\
+             subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]\n",
+            self.name
+        ))?;
+        Ok(Kubectl::user(&user))
+    }
+
     /// The upstream's pod, to be asked what it saw.
     #[must_use]
     pub fn upstream_agent(&self) -> Agent {

@@ -3,19 +3,6 @@
 
 use clawlock_e2e::{Kubectl, Result, Tenant, agent};
 
-/// Somebody who is bound to `edit` in the agents' namespace.
-fn editor(tenant: &Tenant) -> Result<Kubectl> {
-    let user = format!("editor-of-{}", tenant.name);
-    let binding = format!(
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: editor, namespace: {}}}\n\
-         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}}\n\
-         subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]\n",
-        tenant.name
-    );
-    tenant.kubectl.apply(&binding)?;
-    Ok(Kubectl::user(&user))
-}
-
 /// The manifest of a pod with something put into its spec (indented by two) or its container (by four).
 fn pod(tenant: &Tenant, name: &str, spec: &str, container: &str) -> String {
     let mut manifest = agent::manifest(&tenant.name, name, "app: agent");
@@ -33,7 +20,7 @@ const APPLY: [&str; 4] = ["create", "--dry-run=server", "-f", "-"];
 #[test]
 fn pods_that_would_leave_their_fence_are_refused() -> Result<()> {
     let tenant = Tenant::create("admit-pods")?;
-    let editor = editor(&tenant)?;
+    let editor = tenant.editor()?;
     let control = editor.run_with(&APPLY, &pod(&tenant, "control", "", ""))?;
     assert!(control.contains("created"), "{control}");
     for (what, spec, container) in [
@@ -66,7 +53,7 @@ fn pods_that_would_leave_their_fence_are_refused() -> Result<()> {
 #[test]
 fn what_the_operator_keeps_cannot_be_changed() -> Result<()> {
     let tenant = Tenant::create("admit-keep")?;
-    let editor = editor(&tenant)?;
+    let editor = tenant.editor()?;
     let agent = tenant.agent("agent")?;
     let namespace = tenant.name.as_str();
     let image = r#"[{"op":"replace","path":"/spec/initContainers/0/image","value":"evil:1"}]"#;

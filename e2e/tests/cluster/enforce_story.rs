@@ -50,33 +50,3 @@ fn tool_calls_are_decided_in_the_pod() -> Result<()> {
     }
     Ok(())
 }
-
-#[test]
-fn the_credential_is_nowhere_near_the_agent() -> Result<()> {
-    let tenant = Tenant::create("canary")?;
-    let agent = tenant.agent("agent")?;
-    let allowed = agent.request(&[&tenant.url("/v1/charges")])?;
-    assert_eq!(status(&allowed), (200, "", ""), "{allowed}");
-
-    // A positive control: the administrator can find it where it belongs.
-    let encoded = "Y2FuYXJ5LXNr"; // the first bytes in base64
-    let secrets = tenant.kubectl.run(&["get", "secrets", "-n", &tenant.platform, "-o", "yaml"])?;
-    assert!(secrets.contains(encoded));
-
-    let kinds = "secrets,configmaps,pods,events,services,serviceaccounts";
-    let objects = tenant.kubectl.run(&["get", kinds, "-n", &tenant.name, "-o", "yaml"])?;
-    assert!(!objects.contains(CANARY) && !objects.contains(encoded), "{objects}");
-    let environment = agent.tools(&["cat", "/proc/self/environ"])?;
-    assert!(!environment.contains(CANARY));
-    for container in ["agent", "clawlock"] {
-        assert!(!agent.logs(container)?.contains(CANARY));
-    }
-    let gateways = tenant.kubectl.list(&tenant.platform, "pods", "clawlock.dev/role=gateway")?;
-    for gateway in gateways {
-        let name = gateway["metadata"]["name"].as_str().unwrap_or_default();
-        let log = tenant.kubectl.run(&["logs", "-n", &tenant.platform, name])?;
-        assert!(log.contains("list_charges"), "the log has the decision: {log}");
-        assert!(!log.contains(CANARY));
-    }
-    Ok(())
-}
