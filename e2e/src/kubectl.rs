@@ -61,6 +61,17 @@ impl Kubectl {
         text(args, child.wait_with_output())
     }
 
+    /// Creates an object for the answer only: as it would be stored, or why it is refused.
+    ///
+    /// # Errors
+    /// With the API server's reason.
+    pub fn would_create(&self, namespace: &str, object: &str) -> std::result::Result<Value, Refused> {
+        // kubectl's own check of fields is stricter than the API server's.
+        let args = ["create", "--dry-run=server", "--validate=false", "-n", namespace, "-f", "-", "-o", "json"];
+        let text = self.run_with(&args, object).map_err(Refused)?;
+        serde_json::from_str(&text).map_err(|error| Refused(format!("{text:?}: {error}")))
+    }
+
     /// Applies a manifest, server-side as GitOps controllers do.
     ///
     /// # Errors

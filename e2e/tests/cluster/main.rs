@@ -2,6 +2,7 @@
 //! refuses, what injection does, what is enforced, what rotates.
 
 mod admit;
+mod admit_pod_security;
 mod enforce_credential;
 mod enforce_edits;
 mod enforce_isolation;
