@@ -84,10 +84,22 @@ impl Tenant {
     /// # Errors
     /// When the binding is refused.
     pub fn editor(&self) -> Result<Kubectl> {
-        let user = format!("editor-of-{}", self.name);
+        self.bound("editor", "edit")
+    }
+
+    /// Somebody who may do everything in the agents' namespace, subresources included, that is done by RBAC alone.
+    ///
+    /// # Errors
+    /// When the binding is refused.
+    pub fn owner(&self) -> Result<Kubectl> {
+        self.bound("owner", "cluster-admin")
+    }
+
+    fn bound(&self, name: &str, role: &str) -> Result<Kubectl> {
+        let user = format!("{name}-of-{}", self.name);
         self.kubectl.apply(&format!(
-            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: editor, namespace: {}}}\n\
-             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: edit}}\n\
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: {}}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}\n\
              subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]\n",
             self.name
         ))?;

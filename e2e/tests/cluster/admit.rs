@@ -1,129 +1,167 @@
-//! What somebody who is bound to `edit` in the agents' namespace tries, and the answer: section by section of the page on
-//! threats. Each attempt has a control: the same write without its point is taken.
+//! What somebody who is bound to `edit` in the agents' namespace creates there, and the answer: the rows of the page on
+//! threats. Each attempt has a control: the same object without its point is taken.
 
-use clawlock_e2e::{Kubectl, Result, Tenant, agent};
+use std::time::Duration;
 
-/// The manifest of a pod with something put into its spec (indented by two) or its container (by four).
-fn pod(tenant: &Tenant, name: &str, spec: &str, container: &str) -> String {
-    let mut manifest = agent::manifest(&tenant.name, name, "app: agent");
-    if !spec.is_empty() {
-        manifest = manifest.replace("  containers:\n", &format!("{spec}\n  containers:\n"));
-    }
-    if !container.is_empty() {
-        manifest.push_str(&format!("{container}\n"));
-    }
-    manifest
+use clawlock_e2e::agent::TOOLS;
+use clawlock_e2e::{Result, Tenant, eventually};
+use serde_json::{Value, json};
+
+use crate::attempts::{Attempts, OURS, with};
+
+/// A pod as a tenant writes it.
+fn pod(tenant: &Tenant) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "attempt", "namespace": tenant.name, "labels": {"app": "agent"}, "annotations": {}},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "agent", "image": TOOLS, "command": ["/tools", "wait"],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
 }
-
-const APPLY: [&str; 4] = ["create", "--dry-run=server", "-f", "-"];
 
 #[test]
 fn pods_that_would_leave_their_fence_are_refused() -> Result<()> {
     let tenant = Tenant::create("admit-pods")?;
-    let editor = tenant.editor()?;
-    let control = editor.run_with(&APPLY, &pod(&tenant, "control", "", ""))?;
-    assert!(control.contains("created"), "{control}");
-    for (what, spec, container) in [
-        ("hostNetwork", "  hostNetwork: true", ""),
-        ("hostPID", "  hostPID: true", ""),
-        ("shareProcessNamespace", "  shareProcessNamespace: true", ""),
-        ("nodeName", &format!("  nodeName: {}", tenant.kubectl.worker()?), ""),
-        ("hostPath", "  volumes: [{name: host, hostPath: {path: /}}]", ""),
-        ("hostPort", "", "    ports: [{containerPort: 80, hostPort: 80}]"),
-        ("reserved uid", "", "    # nothing"),
-        ("probe host", "", "    livenessProbe: {httpGet: {host: 10.96.0.1, port: 443}}"),
-        ("toleration", "  tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]", ""),
+    // Whatever the namespace's Pod Security label says: nothing here.
+    tenant.kubectl.run(&["label", "namespace", &tenant.name, "pod-security.kubernetes.io/enforce-"])?;
+    let (mut attempts, pod, worker) = (Attempts::of(&tenant)?, pod(&tenant), tenant.kubectl.worker()?);
+    tenant.editor()?.would_create(&tenant.name, &pod.to_string()).map_err(|refused| refused.0)?;
+    let control_plane = "node-role.kubernetes.io/control-plane";
+    let elsewhere = json!({"httpGet": {"host": "10.96.0.1", "port": 443}});
+    let token = json!({"serviceAccountToken": {"audience": "clawlock.dev", "path": "t"}});
+    for (what, pointer, value) in [
+        ("hostNetwork", "/spec/hostNetwork", json!(true)),
+        ("hostPID", "/spec/hostPID", json!(true)),
+        ("hostIPC", "/spec/hostIPC", json!(true)),
+        ("shareProcessNamespace", "/spec/shareProcessNamespace", json!(true)),
+        ("nodeName", "/spec/nodeName", json!(worker)),
+        ("toleration of control planes", "/spec/tolerations", json!([{"key": control_plane, "operator": "Exists"}])),
+        ("toleration of everything", "/spec/tolerations", json!([{"operator": "Exists"}])),
+        ("priority above the gateways'", "/spec/priorityClassName", json!("system-node-critical")),
+        ("hostPath", "/spec/volumes", json!([{"name": "host", "hostPath": {"path": "/"}}])),
+        ("nfs, which the kubelet mounts", "/spec/volumes", json!([{"name": "n", "nfs": {"server": "a", "path": "/"}}])),
+        ("hostPort", "/spec/containers/0/ports", json!([{"containerPort": 80, "hostPort": 80}])),
+        ("privileged", "/spec/containers/0/securityContext/privileged", json!(true)),
+        ("NET_RAW", "/spec/containers/0/securityContext/capabilities/add", json!(["NET_RAW"])),
         (
-            "audience",
-            "  volumes: [{name: t, projected: {sources: [{serviceAccountToken: {audience: clawlock.dev, path: t}}]}}]",
-            "",
+            "sysctl for ICMP",
+            "/spec/securityContext/sysctls",
+            json!([{"name": "net.ipv4.ping_group_range", "value": "0 1"}]),
         ),
-        ("our volume", "", "    volumeMounts: [{name: clawlock-private, mountPath: /x}]"),
+        ("probe with a host", "/spec/containers/0/livenessProbe", elsewhere.clone()),
+        ("hook with a host", "/spec/containers/0/lifecycle", json!({"postStart": elsewhere})),
+        ("no runAsUser", "/spec/securityContext/runAsUser", Value::Null),
+        ("the sidecar's uid", "/spec/securityContext/runAsUser", json!(65515)),
+        ("the sidecar's uid in a container", "/spec/containers/0/securityContext/runAsUser", json!(65515)),
+        ("the sidecar's gid", "/spec/containers/0/securityContext/runAsGroup", json!(65515)),
+        ("the sidecar's gid as fsGroup", "/spec/securityContext/fsGroup", json!(65515)),
+        ("the sidecar's gid among others", "/spec/securityContext/supplementalGroups", json!([1, 65515])),
+        ("a token of our audience", "/spec/volumes", json!([{"name": "t", "projected": {"sources": [token]}}])),
     ] {
-        let mut manifest = pod(&tenant, "attempt", spec, container);
-        if what == "reserved uid" {
-            manifest = manifest.replace("runAsUser: 1000", "runAsUser: 65515");
-        }
-        let refused = editor.must_refuse(&APPLY, &manifest).map_err(|why| format!("{what}: {why}"))?;
-        println!("{what:22} {}", refused.0.lines().next().unwrap_or_default());
+        attempts.create(what, &with(&pod, pointer, value));
     }
-    Ok(())
+    let unmasked = with(&pod, "/spec/containers/0/securityContext/procMount", json!("Unmasked"));
+    attempts.create("unmasked /proc", &with(&unmasked, "/spec/hostUsers", json!(false)));
+    let windows = with(&pod, "/spec/securityContext", json!({"runAsNonRoot": true}));
+    let windows = with(&windows, "/spec/containers/0/securityContext", json!({}));
+    attempts.create("a pod for Windows", &with(&windows, "/spec/os", json!({"name": "windows"})));
+    attempts.end()
 }
 
 #[test]
-fn what_the_operator_keeps_cannot_be_changed() -> Result<()> {
-    let tenant = Tenant::create("admit-keep")?;
+fn pods_that_look_injected_are_refused() -> Result<()> {
+    let tenant = Tenant::create("admit-likes")?;
+    let (mut attempts, pod, editor) = (Attempts::of(&tenant)?, pod(&tenant), tenant.editor()?);
+    let sidecar = json!({"name": "clawlock", "image": "evil:1", "restartPolicy": "Always"});
+    let mount = json!([{"name": "clawlock-private", "mountPath": "/x"}]);
+    for (what, pointer, value) in [
+        ("a sidecar of one's own", "/spec/initContainers", json!([sidecar])),
+        ("a container of the sidecar's name", "/spec/containers/-", sidecar),
+        ("a mount of the sidecar's volume", "/spec/containers/0/volumeMounts", mount),
+        ("a volume of the sidecar's name", "/spec/volumes", json!([{"name": "clawlock-private", "emptyDir": {}}])),
+        ("the gateway's label", "/metadata/labels/clawlock.dev~1role", json!("gateway")),
+        ("the label of an injected pod", "/metadata/labels/clawlock.dev~1role", json!("agent")),
+        ("another tenant's label", "/metadata/labels/clawlock.dev~1tenant", json!("other")),
+    ] {
+        attempts.create(what, &with(&pod, pointer, value));
+    }
+
+    // What injection makes of the pod, as if the tenant had written it. The control: unchanged it is taken.
+    let injected = editor.would_create(&tenant.name, &pod.to_string()).map_err(|refused| refused.0)?;
+    let metadata = json!({"name": "again", "namespace": tenant.name, "labels": injected["metadata"]["labels"]});
+    let injected = with(&with(&injected, "/metadata", metadata), "/status", Value::Null);
+    editor.would_create(&tenant.name, &injected.to_string()).map_err(|refused| refused.0)?;
+    let variable = json!({"name": "RUST_LOG", "value": "trace"});
+    for (what, pointer, value) in [
+        ("another image", "/spec/initContainers/0/image", json!("evil:1")),
+        ("another argument", "/spec/initContainers/0/args/-", json!("--anything")),
+        ("another command", "/spec/initContainers/0/command", json!(["/evil"])),
+        ("another variable", "/spec/initContainers/0/env/-", variable),
+        ("another uid", "/spec/initContainers/0/securityContext/runAsUser", json!(1000)),
+        ("another probe", "/spec/initContainers/0/startupProbe", json!({"tcpSocket": {"port": 15020}})),
+        ("a hook", "/spec/initContainers/0/lifecycle", json!({"postStart": {"exec": {"command": ["/evil"]}}})),
+        ("no restart", "/spec/initContainers/0/restartPolicy", Value::Null),
+        ("the agent writes the gate's folder", "/spec/containers/0/volumeMounts/0/readOnly", json!(false)),
+    ] {
+        attempts.create(&format!("injected: {what}"), &with(&injected, pointer, value));
+    }
+    // In another place it is put into the first one again.
+    let first = with(&injected["spec"]["containers"][0], "/name", json!("first"));
+    let last = with(&injected, "/spec/initContainers", json!([first, injected["spec"]["initContainers"][0]]));
+    let mended = editor.would_create(&tenant.name, &last.to_string()).map_err(|refused| refused.0)?;
+    assert_eq!(mended["spec"]["initContainers"][0]["name"], "clawlock", "{mended}");
+    attempts.end()
+}
+
+#[test]
+fn a_service_account_runs_the_images_that_the_platform_team_lists() -> Result<()> {
+    let tenant = Tenant::create("admit-images")?;
     let editor = tenant.editor()?;
-    let agent = tenant.agent("agent")?;
-    let namespace = tenant.name.as_str();
-    let image = r#"[{"op":"replace","path":"/spec/initContainers/0/image","value":"evil:1"}]"#;
-    let policy = format!(
-        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: open, namespace: {namespace}}}\n\
-         spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{}}]}}\n"
-    );
-    let token = format!(
-        "apiVersion: v1\nkind: Secret\ntype: kubernetes.io/service-account-token\nmetadata: {{name: t, namespace: {namespace}, \
-         annotations: {{kubernetes.io/service-account.name: default}}}}\n"
-    );
-    let service = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: {namespace}}}\nspec: {{externalIPs: [192.0.2.1], ports: [{{port: 80}}]}}\n"
-    );
-    let attempts: [(&str, Vec<&str>, &str); 11] = [
-        ("sidecar's image", vec!["patch", "pod", "agent", "-n", namespace, "--type=json", "-p", image], ""),
-        ("role label", vec!["label", "pod", "agent", "-n", namespace, "clawlock.dev/role=gateway", "--overwrite"], ""),
-        (
-            "tenant label",
-            vec!["label", "pod", "agent", "-n", namespace, "clawlock.dev/tenant=other", "--overwrite"],
-            "",
-        ),
-        ("selector label", vec!["label", "pod", "agent", "-n", namespace, "app=other", "--overwrite"], ""),
-        ("a NetworkPolicy of one's own", vec!["create", "-f", "-"], &policy),
-        ("default deny", vec!["delete", "networkpolicy", "clawlock-default-deny", "-n", namespace], ""),
-        ("our audience", vec!["create", "token", "default", "-n", namespace, "--audience", "clawlock.dev"], ""),
-        ("token Secret", vec!["create", "-f", "-"], &token),
-        ("externalIPs", vec!["create", "-f", "-"], &service),
-        ("exec", vec!["exec", "agent", "-n", namespace, "-c", "agent", "--", "/tools", "raw"], ""),
-        ("port-forward", vec!["port-forward", "agent", "-n", namespace, "0:15001"], ""),
-    ];
-    let mut wrong = Vec::new();
-    for (what, args, input) in attempts {
-        match editor.must_refuse(&args, input) {
-            Ok(refused) => println!("{what:30} {}", refused.0.lines().next().unwrap_or_default()),
-            Err(taken) => wrong.push(format!("{what}: {taken}")),
+    let listed = format!("  agents:\n    serviceAccounts:\n    - {{name: billing, images: [\"{TOOLS}\"]}}\n");
+    tenant.kubectl.apply(&tenant.gateway(&listed))?;
+    editor.run(&["create", "serviceaccount", "billing", "-n", &tenant.name])?;
+    let billing = with(&pod(&tenant), "/spec/serviceAccountName", json!("billing"));
+    let other = with(&billing, "/spec/containers/0/image", json!("evil:1"));
+    let refused = eventually("another image is refused", Duration::from_secs(30), || {
+        match editor.would_create(&tenant.name, &other.to_string()) {
+            Ok(_) => Err("it was taken".to_owned()),
+            Err(refused) => Ok(refused),
         }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    // The control: what is theirs, they may change.
-    editor.run(&["annotate", "pod", "agent", "-n", namespace, "example.com/note=mine"])?;
-    drop(agent);
+    })?;
+    refused.says(OURS)?;
+    println!("another image under the ServiceAccount: {}", refused.0);
+    editor.would_create(&tenant.name, &billing.to_string()).map_err(|refused| refused.0)?;
     Ok(())
 }
 
 #[test]
-fn the_tenants_label_stays_on_its_namespace() -> Result<()> {
-    let tenant = Tenant::create("admit-label")?;
-    let name = tenant.name.as_str();
-    // Somebody who may write namespaces, as teams do that serve themselves.
-    let rights = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: e2e-namespaces}\nrules:\n\
-                  - {apiGroups: [\"\"], resources: [namespaces, namespaces/status, namespaces/finalize], verbs: [get, update, patch]}\n---\n\
-                  apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: e2e-namespaces}\n\
-                  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: e2e-namespaces}\n\
-                  subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: namespace-writer}]\n";
-    tenant.kubectl.apply(rights)?;
-    let writer = Kubectl::user("namespace-writer");
-    // The control: another label may come and go.
-    writer.run(&["label", "namespace", name, "team=blue"])?;
-    let off = r#"{"metadata":{"labels":{"clawlock.dev/tenant":null}}}"#;
-    let patch = ["patch", "namespace", name, "--type=merge", "-p", off];
-    for subresource in ["", "status"] {
-        let mut args = patch.to_vec();
-        if !subresource.is_empty() {
-            args.extend(["--subresource", subresource]);
+fn workloads_get_no_pod_that_would_be_refused() -> Result<()> {
+    let tenant = Tenant::create("admit-works")?;
+    let editor = tenant.editor()?;
+    let pod = with(&pod(&tenant), "/spec/hostNetwork", json!(true));
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "set", "namespace": tenant.name},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "agent"}},
+            "template": {"metadata": {"labels": {"app": "agent"}}, "spec": pod["spec"]},
+        },
+    });
+    editor.run_with(&["create", "-f", "-"], &set.to_string())?;
+    eventually("the ReplicaSet says why it has no pod", Duration::from_secs(60), || {
+        let set = editor.get(&tenant.name, "replicaset", "set")?.ok_or("it is not there")?;
+        let message = set.pointer("/status/conditions/0/message").and_then(Value::as_str).unwrap_or_default();
+        if message.contains(OURS) {
+            println!("a ReplicaSet with hostNetwork: {message}");
+            Ok(())
+        } else {
+            Err(set.to_string())
         }
-        let refused = writer.must_refuse(&args, "")?;
-        println!("label taken off by namespaces/{subresource}: {}", refused.0);
-    }
-    let other = ["label", "namespace", name, "clawlock.dev/tenant=other", "--overwrite"];
-    println!("label changed: {}", writer.must_refuse(&other, "")?.0);
+    })?;
+    assert!(tenant.kubectl.list(&tenant.name, "pods", "app=agent")?.is_empty());
     Ok(())
 }

@@ -2,7 +2,10 @@
 //! refuses, what injection does, what is enforced, what rotates.
 
 mod admit;
+mod admit_changes;
+mod admit_platform;
 mod admit_pod_security;
+mod attempts;
 mod enforce_credential;
 mod enforce_edits;
 mod enforce_isolation;
