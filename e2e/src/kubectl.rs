@@ -10,7 +10,8 @@ use crate::Result;
 /// A client of the cluster, perhaps in somebody else's name.
 #[derive(Clone, Debug, Default)]
 pub struct Kubectl {
-    user: Option<String>,
+    /// Name and groups.
+    user: Option<(String, Vec<String>)>,
 }
 
 /// What the API server said to a request that it refused.
@@ -27,14 +28,21 @@ impl Kubectl {
     /// Somebody who has just the rights that were bound to this name.
     #[must_use]
     pub fn user(name: &str) -> Self {
-        Self { user: Some(name.to_owned()) }
+        Self::member(name, &["system:authenticated"])
+    }
+
+    /// Somebody of some groups.
+    #[must_use]
+    pub fn member(name: &str, groups: &[&str]) -> Self {
+        Self { user: Some((name.to_owned(), groups.iter().map(|&group| group.to_owned()).collect())) }
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         // First: what follows a `--` is not kubectl's.
-        if let Some(user) = &self.user {
-            command.args(["--as", user, "--as-group", "system:authenticated"]);
+        if let Some((user, groups)) = &self.user {
+            command.args(["--as", user]);
+            command.args(groups.iter().flat_map(|group| ["--as-group", group]));
         }
         command.args(args);
         command

@@ -31,6 +31,7 @@ fn targets(tenant: &Tenant) -> Result<Vec<(&'static str, &'static str, String)>>
             "tcp",
             format!("{}:8444", first("clawlock-system", "clawlock.dev/role=operator")?),
         ),
+        ("the webhook", "tcp", format!("{}:9443", first("clawlock-system", "clawlock.dev/role=webhook")?)),
         ("the tripwire by TCP", "tcp", format!("{}:53", first("clawlock-system", "clawlock.dev/role=tripwire")?)),
         ("the tripwire by UDP", "udp", format!("{}:53", first("clawlock-system", "clawlock.dev/role=tripwire")?)),
     ];

@@ -8,6 +8,8 @@ mod admit_pod_security;
 mod attempts;
 mod enforce_credential;
 mod enforce_edits;
+mod enforce_identity;
+mod enforce_inbound;
 mod enforce_isolation;
 mod enforce_story;
 mod inject;
