@@ -4,4 +4,5 @@
 mod enforce_deletion;
 mod enforce_failures;
 mod enforce_network;
+mod node;
 mod watch;
