@@ -2,22 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use clawlock_e2e::{Kubectl, Result, Tenant, eventually};
+use clawlock_e2e::tenant::STARTS;
+use clawlock_e2e::{Agent, Result, Tenant, eventually};
 use serde_json::Value;
 
+use crate::node;
+use crate::release::{RELEASE, back};
 use crate::watch::{Watch, works};
 
-const RELEASE: &str = "clawlock-system";
-
-fn kill(role: &str, namespace: &str) -> Result<()> {
-    let selector = format!("clawlock.dev/role={role}");
-    Kubectl::admin().run(&["delete", "pods", "-n", namespace, "-l", &selector, "--grace-period=0", "--force"]).map(drop)
-}
-
-/// Waits until all replicas of a part of the release are there.
-fn back(role: &str) -> Result<()> {
-    let deployment = format!("deployment/clawlock-{role}");
-    Kubectl::admin().run(&["rollout", "status", "-n", RELEASE, &deployment, "--timeout=120s"]).map(drop)
+/// Kills the process of each pod of a role, from its node.
+fn kill(tenant: &Tenant, role: &str, namespace: &str) -> Result<()> {
+    let pods = tenant.kubectl.list(namespace, "pods", &format!("clawlock.dev/role={role}"))?;
+    assert!(!pods.is_empty(), "there is no {role}");
+    pods.iter().try_for_each(|pod| {
+        let container = pod.pointer("/spec/containers/0/name").and_then(Value::as_str).unwrap_or_default();
+        node::kill(pod, container)
+    })
 }
 
 #[test]
@@ -26,30 +26,56 @@ fn parts_that_are_killed_come_back_and_nothing_opens() -> Result<()> {
     let agent = tenant.agent("agent")?;
     let watch = Watch::start(&tenant, &agent)?;
     for (role, namespace) in [("gateway", tenant.platform.as_str()), ("operator", RELEASE), ("webhook", RELEASE)] {
-        kill(role, namespace)?;
+        kill(&tenant, role, namespace)?;
         let killed = Instant::now();
         works(&agent, &tenant)?;
         println!("figure: {role} killed: an allowed request arrives after {:.1} s", killed.elapsed().as_secs_f64());
     }
     back("operator")?;
     back("webhook")?;
-    kill("operator", RELEASE)?;
-    kill("webhook", RELEASE)?;
-    let killed = Instant::now();
+    // Their pods deleted as well, both at once, without a word to the processes.
+    for role in ["operator", "webhook"] {
+        let selector = format!("clawlock.dev/role={role}");
+        let now = ["--grace-period=0", "--force"];
+        tenant.kubectl.run(&[&["delete", "pods", "-n", RELEASE, "-l", &selector][..], &now].concat())?;
+    }
+    let deleted = Instant::now();
+    let after = || deleted.elapsed().as_secs_f64();
     works(&agent, &tenant)?;
-    println!(
-        "figure: operator and webhooks killed: an allowed request arrives after {:.1} s",
-        killed.elapsed().as_secs_f64()
-    );
+    println!("figure: operators and webhooks deleted: an allowed request arrives after {:.1} s", after());
     // While the webhook is away no agent is taken; then the next one is.
-    let next = eventually("the next agent is taken", Duration::from_secs(120), || {
-        clawlock_e2e::Agent::create(&tenant.name, "next", "app: agent")
-    })?;
-    println!("figure: operator and webhooks killed: an agent is taken after {:.1} s", killed.elapsed().as_secs_f64());
-    works(&next.ready(clawlock_e2e::tenant::STARTS)?, &tenant)?;
-    println!("figure: operator and webhooks killed: that agent works after {:.1} s", killed.elapsed().as_secs_f64());
+    let next = eventually("the next agent is taken", STARTS, || Agent::create(&tenant.name, "next", "app: agent"))?;
+    println!("figure: operators and webhooks deleted: an agent is taken after {:.1} s", after());
+    works(&next.ready(STARTS)?, &tenant)?;
+    println!("figure: operators and webhooks deleted: that agent works after {:.1} s", after());
     println!("figure: parts killed: packets past the sidecar: 0 of {}", watch.closed()?);
     Ok(())
+}
+
+/// An object that the operator makes for a tenant.
+struct Made {
+    namespace: String,
+    kind: String,
+    name: String,
+    uid: String,
+}
+
+/// Everything that the operator has made for a tenant, keys aside.
+fn made(tenant: &Tenant) -> Result<Vec<Made>> {
+    let built = "statefulsets,services,serviceaccounts,rolebindings,poddisruptionbudgets,networkpolicies";
+    let (ours, of_tenant) =
+        ("app.kubernetes.io/managed-by=clawlock-operator", format!("clawlock.dev/tenant={}", tenant.name));
+    let mut all = Vec::new();
+    for (namespace, kinds, selector) in
+        [(&tenant.platform, built, ours), (&tenant.name, built, ours), (&RELEASE.to_owned(), "configmaps", &of_tenant)]
+    {
+        for object in tenant.kubectl.list(namespace, kinds, selector)? {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let (kind, name, uid) = (text("/kind"), text("/metadata/name"), text("/metadata/uid"));
+            all.push(Made { namespace: namespace.clone(), kind, name, uid });
+        }
+    }
+    Ok(all)
 }
 
 #[test]
@@ -57,35 +83,29 @@ fn objects_that_are_deleted_come_back_and_nothing_opens() -> Result<()> {
     let tenant = Tenant::create("deletes")?;
     let agent = tenant.agent("agent")?;
     let watch = Watch::start(&tenant, &agent)?;
-    let mut objects = Vec::new();
-    for namespace in [tenant.platform.as_str(), tenant.name.as_str()] {
-        let kinds = "statefulsets,services,serviceaccounts,rolebindings,poddisruptionbudgets,networkpolicies";
-        for object in tenant.kubectl.list(namespace, kinds, "app.kubernetes.io/managed-by=clawlock-operator")? {
-            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-            objects.push((namespace.to_owned(), text("/kind"), text("/metadata/name")));
-        }
-    }
-    assert!(objects.len() >= 8, "{objects:?}");
-    for (namespace, kind, name) in objects {
-        let before = tenant.kubectl.get(&namespace, &kind, &name)?.ok_or("it was not there")?;
-        tenant.kubectl.run(&["delete", &kind, &name, "-n", &namespace, "--wait=false"])?;
+    let objects = made(&tenant)?;
+    assert!(objects.len() >= 10, "{} objects", objects.len());
+    for Made { namespace, kind, name, uid } in &objects {
+        tenant.kubectl.run(&["delete", kind, name, "-n", namespace, "--wait=false"])?;
         let deleted = Instant::now();
-        let stays = eventually(&format!("{kind} {namespace}/{name} is there again"), Duration::from_secs(60), || {
+        let stays = eventually(&format!("{kind} {namespace}/{name} is there again"), Duration::from_secs(90), || {
             // A NetworkPolicy of agents stays, with its end marked, until the last one behind it is gone.
-            let object = tenant.kubectl.get(&namespace, &kind, &name)?.ok_or("it is not there")?;
+            let object = tenant.kubectl.get(namespace, kind, name)?.ok_or("it is not there")?;
             let ending = !object["metadata"]["deletionTimestamp"].is_null();
-            let same = object["metadata"]["uid"] == before["metadata"]["uid"];
-            match (kind.as_str(), ending, same) {
+            match (kind.as_str(), ending, object["metadata"]["uid"] == **uid) {
                 ("NetworkPolicy", true, true) => Ok(true),
                 (_, false, false) => Ok(false),
-                _ => Err(format!("ending: {ending}, the one of before: {same}")),
+                (_, ending, same) => Err(format!("ending: {ending}, the one of before: {same}")),
             }
         })?;
-        works(&agent, &tenant)?;
         let how = if stays { "stays in force" } else { "is there again" };
-        let after = deleted.elapsed().as_secs_f64();
-        println!("figure: {kind} {name} deleted: {how}, and an allowed request has arrived after {after:.1} s");
+        println!("figure: {kind} {name} deleted: {how} after {:.1} s", deleted.elapsed().as_secs_f64());
+        works(&agent, &tenant)?;
     }
-    println!("figure: objects deleted: packets past the sidecar: 0 of {}", watch.closed()?);
+    // What came back serves those who were there and those who come.
+    kill(&tenant, "gateway", &tenant.platform)?;
+    works(&agent, &tenant)?;
+    works(&tenant.agent("next")?, &tenant)?;
+    println!("figure: {} objects deleted: packets past the sidecar: 0 of {}", objects.len(), watch.closed()?);
     Ok(())
 }

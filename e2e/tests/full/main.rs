@@ -3,6 +3,9 @@
 
 mod enforce_deletion;
 mod enforce_failures;
+mod enforce_forced;
 mod enforce_network;
+mod enforce_sidecar;
 mod node;
+mod release;
 mod watch;

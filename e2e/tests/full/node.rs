@@ -22,6 +22,16 @@ pub(crate) fn of(pod: &Value) -> Result<String> {
     node.map(str::to_owned).ok_or_else(|| format!("on no node: {}", pod["metadata"]["name"]))
 }
 
+/// Kills a container of a pod with SIGKILL, as the node's root.
+pub(crate) fn kill(pod: &Value, container: &str) -> Result<()> {
+    let statuses = ["/status/containerStatuses", "/status/initContainerStatuses"];
+    let mut all = statuses.iter().filter_map(|list| pod.pointer(list).and_then(Value::as_array)).flatten();
+    let found = all.find(|status| status["name"] == container && !status["state"]["running"].is_null());
+    let id = found.and_then(|status| status["containerID"].as_str()).and_then(|id| id.strip_prefix("containerd://"));
+    let id = id.ok_or_else(|| format!("container {container} of {} does not run", pod["metadata"]["name"]))?;
+    run(&of(pod)?, &["ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", id]).map(drop)
+}
+
 /// A node that has no pod of the tenant's gateway.
 pub(crate) fn without_gateway(tenant: &Tenant) -> Result<String> {
     let gateways = tenant.kubectl.list(&tenant.platform, "pods", "clawlock.dev/role=gateway")?;

@@ -1,0 +1,55 @@
+//! A sidecar that is killed: the pod is closed until it is ready again, and its agent goes on.
+
+use clawlock_e2e::{Agent, Result, Tenant};
+use serde_json::Value;
+
+use crate::node;
+use crate::watch::Watch;
+
+/// A container's state in the pod.
+fn container(pod: &Value, list: &str, name: &str) -> Result<Value> {
+    let all = pod.pointer(list).and_then(Value::as_array);
+    let found = all.into_iter().flatten().find(|status| status["name"] == name);
+    found.cloned().ok_or_else(|| format!("no {name} in {list}"))
+}
+
+fn containers(agent: &Agent) -> Result<[Value; 2]> {
+    let pod = agent.get()?;
+    Ok([
+        container(&pod, "/status/initContainerStatuses", "clawlock")?,
+        container(&pod, "/status/containerStatuses", "agent")?,
+    ])
+}
+
+#[test]
+fn a_sidecar_killed_under_load_closes_until_it_is_ready_again() -> Result<()> {
+    let tenant = Tenant::create("sidecar")?;
+    let agent = tenant.agent("agent")?;
+    let url = tenant.url("/v1/charges");
+    let watch = Watch::start(&tenant, &agent)?;
+    // One process that lives on through it all, with the roots that it read when it began.
+    let mut answers = agent.start(&["poll", "--every", "20ms", "--for", "90s", &url])?;
+    let mut load = agent.start(&["load", "--rate", "50", "--for", "30s", &url])?;
+    answers.until(|line| line["status"] == 200)?;
+    let [_, before] = containers(&agent)?;
+
+    node::kill(&agent.get()?, "clawlock")?;
+    let closed = answers.until(|line| line["status"] != 200)?;
+    let open = answers.until(|line| line["status"] == 200)?;
+    let at = |line: &Value| line["atMs"].as_i64().ok_or_else(|| format!("no time: {line}"));
+    println!("figure: sidecar killed under load: closed for {} ms, {}", at(&open)? - at(&closed)?, closed["error"]);
+    let sum = load.read()?;
+    let (sent, ok) = (&sum["sent"], &sum["ok"]);
+    println!("figure: sidecar killed under load: {sent} requests at 50/s, {ok} arrived, the others were denied");
+    assert_ne!(sent, ok, "no request met the sidecar's absence: {sum}");
+    let wrong = sum["failed"].as_array().into_iter().flatten().find(|failed| failed["status"] == 200);
+    assert_eq!(wrong, None);
+
+    assert_eq!(agent.request(&[&url])?["status"], 200);
+    let [sidecar, after] = containers(&agent)?;
+    assert_eq!(sidecar["restartCount"], 1, "{sidecar}");
+    assert_eq!(sidecar["ready"], true, "{sidecar}");
+    assert_eq!(after["containerID"], before["containerID"], "the agent was restarted");
+    println!("figure: sidecar killed under load: packets past the sidecar: 0 of {}", watch.closed()?);
+    Ok(())
+}

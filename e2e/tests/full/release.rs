@@ -1,0 +1,114 @@
+//! The release as somebody breaks it and puts it right again.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use clawlock_e2e::{Kubectl, Result};
+use serde_json::Value;
+
+/// Its namespace.
+pub(crate) const RELEASE: &str = "clawlock-system";
+
+/// Waits until all replicas of a part are there.
+pub(crate) fn back(role: &str) -> Result<()> {
+    let deployment = format!("deployment/clawlock-{role}");
+    Kubectl::admin().run(&["rollout", "status", "-n", RELEASE, &deployment, "--timeout=180s"]).map(drop)
+}
+
+/// Runs helm.
+fn helm(args: &[&str], input: &str) -> Result<String> {
+    let failed = |error: std::io::Error| format!("helm: {error}");
+    let mut command = Command::new("helm");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    child.stdin.take().ok_or("helm has no standard input")?.write_all(input.as_bytes()).map_err(failed)?;
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("helm {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A chart of this checkout.
+fn chart(name: &str) -> String {
+    format!("{}/../charts/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Both charts, uninstalled for as long as this lives.
+pub(crate) struct Uninstalled {
+    values: String,
+}
+
+impl Uninstalled {
+    /// Uninstalls the release and then the definitions, as the page on the first minutes says.
+    pub(crate) fn all() -> Result<Self> {
+        let values = helm(&["get", "values", "clawlock", "-n", RELEASE, "-o", "json"], "")?;
+        let this = Self { values };
+        helm(&["uninstall", "clawlock", "-n", RELEASE, "--wait", "--timeout=2m"], "")?;
+        helm(&["uninstall", "clawlock-crds"], "")?;
+        Ok(this)
+    }
+
+    /// Installs both again, with the values of before.
+    pub(crate) fn install(&self) -> Result<()> {
+        install_definitions()?;
+        let chart = chart("clawlock");
+        let args = ["upgrade", "--install", "clawlock", &chart, "-n", RELEASE, "-f", "-", "--wait", "--timeout=5m"];
+        helm(&args, &self.values).map(drop)
+    }
+}
+
+impl Drop for Uninstalled {
+    fn drop(&mut self) {
+        // Also when a test fails: the next one needs the release.
+        if let Err(why) = self.install() {
+            eprintln!("the release is not installed again: {why}");
+        }
+    }
+}
+
+/// Installs the definitions, or what is missing of them.
+pub(crate) fn install_definitions() -> Result<()> {
+    helm(&["upgrade", "--install", "clawlock-crds", &chart("clawlock-crds")], "").map(drop)
+}
+
+/// The validating webhook, which asks nobody for as long as this lives.
+pub(crate) struct Unasked {
+    webhooks: usize,
+}
+
+impl Unasked {
+    /// Adds a condition to each of its webhooks that nothing meets.
+    pub(crate) fn begin() -> Result<Self> {
+        let configuration = Kubectl::admin().get("", "validatingwebhookconfiguration", "clawlock")?;
+        let webhooks = configuration.as_ref().and_then(|all| all["webhooks"].as_array()).map_or(0, Vec::len);
+        let this = Self { webhooks };
+        this.patch(r#""op":"add","value":{"name":"off","expression":"false"}"#)?;
+        Ok(this)
+    }
+
+    fn patch(&self, change: &str) -> Result<()> {
+        let one = |n| format!(r#"{{{change},"path":"/webhooks/{n}/matchConditions/0"}}"#);
+        let patch = (0..self.webhooks).map(one).collect::<Vec<_>>().join(",");
+        let args = ["patch", "validatingwebhookconfiguration", "clawlock", "--type=json", "-p", &format!("[{patch}]")];
+        Kubectl::admin().run(&args).map(drop)
+    }
+}
+
+impl Drop for Unasked {
+    fn drop(&mut self) {
+        if let Err(why) = self.patch(r#""op":"remove""#) {
+            eprintln!("the validating webhook still asks nobody: {why}");
+        }
+    }
+}
+
+/// A copy of a Secret that can be put back.
+pub(crate) fn copy(namespace: &str, name: &str) -> Result<Value> {
+    let mut secret =
+        Kubectl::admin().get(namespace, "secret", name)?.ok_or_else(|| format!("there is no Secret {name}"))?;
+    if let Some(metadata) = secret["metadata"].as_object_mut() {
+        metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
+    }
+    Ok(secret)
+}
