@@ -92,6 +92,17 @@ impl Agent {
         self.kubectl.run(&["logs", "-n", &self.namespace, &self.name, "-c", container, "--tail=40"])
     }
 
+    /// Reads what the agent's container prints, from its last line on until the pod is gone.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn follow(&self) -> Result<Lines> {
+        let mut child =
+            self.kubectl.start(&["logs", "-f", "--tail=1", "-n", &self.namespace, &self.name, "-c", "agent"])?;
+        let stdout = child.stdout.take().ok_or("kubectl has no standard output")?;
+        Ok(Lines { child, lines: BufReader::new(stdout).lines() })
+    }
+
     /// Runs the tools' program in the agent's container and answers what it printed.
     ///
     /// # Errors
@@ -162,9 +173,7 @@ impl Lines {
     /// # Errors
     /// When the program has ended.
     pub fn read(&mut self) -> Result<Value> {
-        let line = self.lines.next().ok_or("the program in the pod has ended")?;
-        let line = line.map_err(|error| format!("the program in the pod: {error}"))?;
-        serde_json::from_str(&line).map_err(|error| format!("{line:?}: {error}"))
+        self.next().ok_or("the program in the pod has ended")?
     }
 
     /// Reads until a line is what is waited for.
@@ -180,6 +189,16 @@ impl Lines {
             }
             last = line;
         }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Value>;
+
+    /// The next line, until the program ends.
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = self.lines.next()?.map_err(|error| format!("the program in the pod: {error}"));
+        Some(line.and_then(|line| serde_json::from_str(&line).map_err(|error| format!("{line:?}: {error}"))))
     }
 }
 

@@ -5,13 +5,16 @@
 //! program from the same place, that it would arrive (a positive control).
 
 pub mod agent;
+pub mod beside;
 pub mod kubectl;
 pub mod node;
 pub mod pki;
+pub mod snapshot;
 pub mod tenant;
 pub mod wait;
 
 pub use agent::Agent;
+pub use beside::Beside;
 pub use kubectl::{Kubectl, Refused};
 pub use tenant::Tenant;
 pub use wait::eventually;

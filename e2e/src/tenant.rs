@@ -35,6 +35,18 @@ impl Tenant {
     /// # Errors
     /// When something is refused or does not become ready.
     pub fn create(name: &str) -> Result<Self> {
+        let tenant = Self::prepare(name)?;
+        tenant.declare()?;
+        tenant.condition("tenantgateway", &tenant.platform, name, "Ready", STARTS)?;
+        tenant.upstream_agent().ready(STARTS)?;
+        Ok(tenant)
+    }
+
+    /// Creates the namespaces and the upstream's pod: what is there before anybody speaks of a tenant.
+    ///
+    /// # Errors
+    /// When something is refused.
+    pub fn prepare(name: &str) -> Result<Self> {
         let tenant = Self {
             name: name.to_owned(),
             platform: format!("{name}-gateway"),
@@ -51,12 +63,17 @@ impl Tenant {
             })?;
         }
         tenant.kubectl.apply(&tenant.upstream_pod()?)?;
-        tenant.kubectl.apply(&tenant.gateway(""))?;
-        tenant.kubectl.apply(&tenant.upstream())?;
-        tenant.kubectl.apply(&tenant.policy(RULES))?;
-        tenant.condition("tenantgateway", &tenant.platform, name, "Ready", STARTS)?;
-        tenant.upstream_agent().ready(STARTS)?;
         Ok(tenant)
+    }
+
+    /// Creates the TenantGateway, its Upstream and its policy.
+    ///
+    /// # Errors
+    /// When something is refused.
+    pub fn declare(&self) -> Result<()> {
+        self.kubectl.apply(&self.gateway(""))?;
+        self.kubectl.apply(&self.upstream())?;
+        self.kubectl.apply(&self.policy(RULES)).map(drop)
     }
 
     /// The host of the upstream.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 )
@@ -128,7 +129,8 @@ func raw([]string) error {
 // stopFile tells a knock in the same container to end: its output goes through a connection that cannot carry signals.
 const stopFile = "/tmp/stop-knocking"
 
-// knock tries again and again until it is told to stop, and sums up.
+// knock tries again and again until it is told to stop, and sums up. Each second it says how far it is. A signal to end
+// does not stop it: an agent that is being deleted may go on for as long as it is left.
 func knock(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("tcp and HOST:PORT are needed")
@@ -136,7 +138,8 @@ func knock(args []string) error {
 	if err := os.Remove(stopFile); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	tries, answered := 0, 0
+	signal.Ignore(syscall.SIGTERM)
+	tries, answered, said := 0, 0, time.Now()
 	for {
 		if _, err := os.Stat(stopFile); err == nil {
 			return say(map[string]int{"tries": tries, "answered": answered})
@@ -146,6 +149,12 @@ func knock(args []string) error {
 		if err == nil {
 			answered++
 			conn.Close()
+		}
+		if time.Since(said) >= time.Second {
+			said = time.Now()
+			if err := say(map[string]int{"soFar": tries, "answered": answered}); err != nil {
+				return err
+			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

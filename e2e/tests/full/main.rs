@@ -6,6 +6,7 @@ mod enforce_failures;
 mod enforce_forced;
 mod enforce_network;
 mod enforce_sidecar;
+mod enforce_writes;
 mod node;
 mod release;
 mod watch;

@@ -1,0 +1,3 @@
+module clawlock.dev/e2e/writes
+
+go 1.26
