@@ -7,6 +7,7 @@ mod enforce_forced;
 mod enforce_network;
 mod enforce_sidecar;
 mod enforce_writes;
+mod gitops;
 mod node;
 mod release;
 mod watch;
