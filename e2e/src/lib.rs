@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod beside;
 pub mod kubectl;
+pub mod load;
 pub mod node;
 pub mod pki;
 pub mod snapshot;
@@ -16,6 +17,7 @@ pub mod wait;
 pub use agent::Agent;
 pub use beside::Beside;
 pub use kubectl::{Kubectl, Refused};
+pub use load::{Load, Total};
 pub use tenant::Tenant;
 pub use wait::eventually;
 

@@ -35,8 +35,16 @@ impl Tenant {
     /// # Errors
     /// When something is refused or does not become ready.
     pub fn create(name: &str) -> Result<Self> {
+        Self::create_with(name, "")
+    }
+
+    /// The same, with more fields in the TenantGateway's spec (YAML, indented by two).
+    ///
+    /// # Errors
+    /// When something is refused or does not become ready.
+    pub fn create_with(name: &str, more: &str) -> Result<Self> {
         let tenant = Self::prepare(name)?;
-        tenant.declare()?;
+        tenant.declare(more)?;
         tenant.condition("tenantgateway", &tenant.platform, name, "Ready", STARTS)?;
         tenant.upstream_agent().ready(STARTS)?;
         Ok(tenant)
@@ -66,12 +74,12 @@ impl Tenant {
         Ok(tenant)
     }
 
-    /// Creates the TenantGateway, its Upstream and its policy.
+    /// Creates the TenantGateway, with more fields in its spec (YAML, indented by two), its Upstream and its policy.
     ///
     /// # Errors
     /// When something is refused.
-    pub fn declare(&self) -> Result<()> {
-        self.kubectl.apply(&self.gateway(""))?;
+    pub fn declare(&self, more: &str) -> Result<()> {
+        self.kubectl.apply(&self.gateway(more))?;
         self.kubectl.apply(&self.upstream())?;
         self.kubectl.apply(&self.policy(RULES)).map(drop)
     }

@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sort"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -139,52 +137,8 @@ func poll(args []string) error {
 	return nil
 }
 
-// loaded sums up a load. Failed holds the first few answers that were not 200.
-type loaded struct {
-	Sent   int       `json:"sent"`
-	Ok     int       `json:"ok"`
-	Failed []outcome `json:"failed"`
-	P50Ms  int64     `json:"p50Ms"`
-	MaxMs  int64     `json:"maxMs"`
-}
-
-func load(args []string) error {
-	var a asked
-	flags := a.flags("load")
-	rate := flags.Int("rate", 50, "requests a second")
-	bound := flags.Duration("for", 10*time.Second, "how long")
-	if err := a.parse(flags, args); err != nil {
-		return err
-	}
-	var mu sync.Mutex
-	var sum loaded
-	var took []int64
-	var open sync.WaitGroup
-	tick := time.NewTicker(time.Second / time.Duration(*rate))
-	defer tick.Stop()
-	for end := time.Now().Add(*bound); time.Now().Before(end); <-tick.C {
-		open.Go(func() {
-			result := a.send(http.DefaultClient, 10*time.Second)
-			mu.Lock()
-			defer mu.Unlock()
-			sum.Sent++
-			took = append(took, result.TookMs)
-			if result.Status == http.StatusOK {
-				sum.Ok++
-			} else if len(sum.Failed) < 20 {
-				sum.Failed = append(sum.Failed, result)
-			}
-		})
-	}
-	open.Wait()
-	sort.Slice(took, func(i, j int) bool { return took[i] < took[j] })
-	if len(took) > 0 {
-		sum.P50Ms, sum.MaxMs = took[len(took)/2], took[len(took)-1]
-	}
-	return say(sum)
-}
-
-// stream prints one line when the stream is open, and one when it has ended.
+// stream prints one line when the stream is open, and one when it has ended. Whole says that the events were numbered
+// from 0 on, none was missing, and the server ended the stream.
 func stream(args []string) error {
 	var a asked
 	if err := a.parse(a.flags("stream"), args); err != nil {
@@ -200,11 +154,12 @@ func stream(args []string) error {
 	}
 	defer response.Body.Close()
 	lines := bufio.NewScanner(response.Body)
-	events := 0
+	events, ordered := 0, true
 	for lines.Scan() {
 		if lines.Text() == "" {
 			continue
 		}
+		ordered = ordered && lines.Text() == fmt.Sprint("data: ", events)
 		if events++; events == 1 {
 			if err := say(map[string]any{"open": true, "status": response.StatusCode, "atMs": time.Now().UnixMilli(), "first": lines.Text()}); err != nil {
 				return err
@@ -215,7 +170,8 @@ func stream(args []string) error {
 	if lines.Err() != nil {
 		why = lines.Err().Error()
 	}
-	return say(map[string]any{"open": false, "events": events, "atMs": time.Now().UnixMilli(), "why": why})
+	whole := ordered && lines.Err() == nil
+	return say(map[string]any{"open": false, "events": events, "whole": whole, "atMs": time.Now().UnixMilli(), "why": why})
 }
 
 // decide asks for a tool call as an agent's plugin does.

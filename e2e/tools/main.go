@@ -17,12 +17,13 @@ var commands = map[string]func([]string) error{
 	"wait":    wait,    // does nothing until it is told to end: the agent between the tests' calls
 	"request": request, // one HTTP request
 	"poll":    poll,    // requests in a row, a line whenever the answer changes
-	"load":    load,    // requests at a rate, a summary at the end
+	"load":    load,    // requests at a rate, a line a second and a sum at the end
 	"stream":  stream,  // an open event stream, a line for each event and one for its end
 	"decide":  decide,  // POST /v1/decide over the Unix socket
 	"connect": connect, // one TCP connection or UDP question
+	"leaf":    leaf,    // the certificate that a TLS server shows
 	"knock":   knock,   // TCP connections in a row until "stop", and how many were made
-	"stop":    stop,    // ends "knock"
+	"stop":    stop,    // ends "knock" and "load"
 	"raw":     raw,     // an ICMP or raw socket, a vsock, a user namespace: what refuses it
 	"cat":     cat,     // files, as text
 	"dress":   dress,   // TLS under a server name, as nobody or under a certificate of its own
@@ -34,7 +35,7 @@ var commands = map[string]func([]string) error{
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tools COMMAND [FLAGS]; commands: origin accept wait request poll load stream decide connect raw cat dress post enrol search capture")
+		fmt.Fprintln(os.Stderr, "usage: tools COMMAND [FLAGS]; commands: origin accept wait request poll load stream decide connect leaf knock stop raw cat dress post enrol search capture")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

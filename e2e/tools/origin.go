@@ -5,8 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -25,9 +27,20 @@ type seen struct {
 // maxSeen bounds what is kept: a load test sends more than a test ever asks for.
 const maxSeen = 1000
 
+// used says when a credential came, and how often: under load there are more requests than are kept.
+type used struct {
+	Count   int   `json:"count"`
+	FirstMs int64 `json:"firstMs"`
+	LastMs  int64 `json:"lastMs"`
+}
+
+// maxCredentials bounds how many are told apart.
+const maxCredentials = 100
+
 type upstream struct {
-	mu   sync.Mutex
-	seen []seen
+	mu          sync.Mutex
+	seen        []seen
+	credentials map[string]*used
 }
 
 func origin(args []string) error {
@@ -39,7 +52,7 @@ func origin(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	up := &upstream{}
+	up := &upstream{credentials: map[string]*used{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/charges", up.record(func(w http.ResponseWriter, r *http.Request, _ string) {
 		answer(w, map[string]any{"charges": []string{"ch_1", "ch_2"}})
@@ -57,6 +70,11 @@ func origin(args []string) error {
 		up.mu.Lock()
 		defer up.mu.Unlock()
 		answer(w, up.seen)
+	})
+	mux.HandleFunc("GET /credentials", func(w http.ResponseWriter, r *http.Request) {
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		answer(w, up.credentials)
 	})
 	failed := make(chan error, 2)
 	server := func(address string) *http.Server {
@@ -85,18 +103,39 @@ func (up *upstream) record(next func(http.ResponseWriter, *http.Request, string)
 		if len(up.seen) < maxSeen {
 			up.seen = append(up.seen, seen{r.Method, r.URL.Path, r.URL.RawQuery, r.Host, r.TLS != nil, r.Header, string(body)})
 		}
+		up.count(r.Header.Get("Authorization"))
 		up.mu.Unlock()
 		next(w, r, string(body))
 	}
 }
 
-// events sends one event at once and one more every 100 ms until the client is gone.
+// count counts a credential. The lock is held.
+func (up *upstream) count(credential string) {
+	now := time.Now().UnixMilli()
+	of := up.credentials[credential]
+	if of == nil {
+		if len(up.credentials) >= maxCredentials {
+			return
+		}
+		of = &used{FirstMs: now}
+		up.credentials[credential] = of
+	}
+	of.Count++
+	of.LastMs = now
+}
+
+// events sends one event at once and one more every 100 ms, until the client is gone or there were as many as the query
+// says.
 func events(w http.ResponseWriter, r *http.Request, _ string) {
+	wanted, err := strconv.Atoi(r.URL.Query().Get("events"))
+	if err != nil {
+		wanted = math.MaxInt
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	control := http.NewResponseController(w)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for n := 0; ; n++ {
+	for n := range wanted {
 		if _, err := fmt.Fprintf(w, "data: %d\n\n", n); err != nil || control.Flush() != nil {
 			return
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -126,8 +128,9 @@ func raw([]string) error {
 	return say(result)
 }
 
-// stopFile tells a knock in the same container to end: its output goes through a connection that cannot carry signals.
-const stopFile = "/tmp/stop-knocking"
+// stopFile tells a knock or a load in the same container to end: its output goes through a connection that cannot carry
+// signals.
+const stopFile = "/tmp/stop"
 
 // knock tries again and again until it is told to stop, and sums up. Each second it says how far it is. A signal to end
 // does not stop it: an agent that is being deleted may go on for as long as it is left.
@@ -135,13 +138,13 @@ func knock(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("tcp and HOST:PORT are needed")
 	}
-	if err := os.Remove(stopFile); err != nil && !os.IsNotExist(err) {
+	if err := unstop(); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGTERM)
 	tries, answered, said := 0, 0, time.Now()
 	for {
-		if _, err := os.Stat(stopFile); err == nil {
+		if stopped() {
 			return say(map[string]int{"tries": tries, "answered": answered})
 		}
 		conn, err := net.DialTimeout(args[0], args[1], 500*time.Millisecond)
@@ -160,6 +163,47 @@ func knock(args []string) error {
 	}
 }
 
+func unstop() error {
+	if err := os.Remove(stopFile); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+func stopped() bool {
+	_, err := os.Stat(stopFile)
+	return err == nil
+}
+
 func stop([]string) error {
 	return os.WriteFile(stopFile, nil, 0o600)
+}
+
+// leaf prints what a TLS server shows to whoever connects and asks for a name, whether it goes on with them or not.
+func leaf(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("HOST:PORT and NAME are needed")
+	}
+	var shown *x509.Certificate
+	config := &tls.Config{
+		ServerName: args[1],
+		NextProtos: []string{"h2"},
+		// It is looked at, not believed.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			shown = state.PeerCertificates[0]
+			return nil
+		},
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", args[0], config)
+	if err == nil {
+		conn.Close()
+	}
+	if shown == nil {
+		return fmt.Errorf("no certificate was shown: %w", err)
+	}
+	return say(map[string]any{
+		"serial": shown.SerialNumber.String(), "issuer": shown.Issuer.CommonName,
+		"notBeforeMs": shown.NotBefore.UnixMilli(), "notAfterMs": shown.NotAfter.UnixMilli(),
+	})
 }

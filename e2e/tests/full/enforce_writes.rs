@@ -89,7 +89,7 @@ impl<'a> Story<'a> {
         let knocks = knocking(&self.tenant.name, upstream);
         let refused = self.tenant.kubectl.must_refuse(&["create", "-f", "-"], &knocks)?;
         refused.says("no TenantGateway lists it")?;
-        self.tenant.declare()?;
+        self.tenant.declare("")?;
         let mut refusals = 1;
         eventually("an agent is taken", CHAPTER, || {
             let taken = self.tenant.kubectl.run_with(&["create", "-f", "-"], &knocks);
