@@ -10,6 +10,7 @@ pub mod kubectl;
 pub mod load;
 pub mod node;
 pub mod pki;
+pub mod program;
 pub mod snapshot;
 pub mod tenant;
 pub mod wait;

@@ -13,4 +13,5 @@ mod gitops;
 mod node;
 mod release;
 mod rotate;
+mod upgrade;
 mod watch;
