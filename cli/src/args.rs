@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Run both gates on this machine over a folder of policy, and an agent under them
     Dev(Box<DevArgs>),
+    /// Take a tenant out of a cluster, or say what is in the way; exits with 0 when it is out, 1 when it is not
+    Offboard(OffboardArgs),
     /// Restrict this process to TCP ports, then become COMMAND (used by dev)
     #[command(hide = true)]
     LaunchRestricted(LaunchArgs),
@@ -147,6 +149,24 @@ pub(crate) struct DevArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+/// Arguments of `offboard`.
+#[derive(Debug, Args)]
+pub(crate) struct OffboardArgs {
+    /// The tenant: the name of its TenantGateway
+    #[arg(value_name = "TENANT")]
+    pub(crate) tenant: TenantName,
+    /// Delete everything that runs in the tenant's namespaces, wait until the last one is gone, then delete the
+    /// TenantGateway. Without it nothing is changed
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Context of kubectl's configuration [default: its current one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// How to print: text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
 /// Arguments of `launch-restricted`.
 #[derive(Debug, Args)]
 pub(crate) struct LaunchArgs {
@@ -176,6 +196,32 @@ impl FromStr for AgentName {
                 Ok(Self { namespace: namespace.to_owned(), service_account: account.to_owned() })
             }
             _ => Err("write NAMESPACE/SERVICEACCOUNT, for example acme/default".to_owned()),
+        }
+    }
+}
+
+/// Name of a tenant: a DNS label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TenantName(String);
+
+impl TenantName {
+    /// The name.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TenantName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let ends = !text.starts_with('-') && !text.ends_with('-');
+        match (1..=63).contains(&text.len()) && text.bytes().all(inner) && ends {
+            true => Ok(Self(text.to_owned())),
+            false => {
+                Err("write the name of a TenantGateway: lower-case letters, digits and dashes, at most 63".to_owned())
+            }
         }
     }
 }
@@ -288,6 +334,10 @@ mod tests {
         assert!("acme/default".parse::<AgentName>().is_ok());
         for text in ["acme", "/a", "a/", "a/b/c", ""] {
             assert!(text.parse::<AgentName>().is_err(), "{text:?}");
+        }
+        assert_eq!("acme-2".parse::<TenantName>().unwrap().as_str(), "acme-2");
+        for text in ["", "-acme", "acme-", "--all", "ACME", "a.b", "a/b", "ü", &"a".repeat(64)] {
+            assert!(text.parse::<TenantName>().is_err(), "{text:?}");
         }
         assert_eq!("app=a=b".parse::<Label>().unwrap(), Label { key: "app".into(), value: "a=b".into() });
         assert!("=x".parse::<Label>().is_err());

@@ -1,7 +1,7 @@
 //! `clawlock`: policy at two gates for OpenClaw agents, on this machine.
 //!
 //! `init` writes a starter, `lint` and `explain` answer questions about files, `dev` runs both gates over
-//! a folder and an agent under them. Exit statuses: 0 for success, 1 for the answer "no", 2 for wrong
+//! a folder and an agent under them. `offboard` takes a tenant out of a cluster. Exit statuses: 0 for success, 1 for the answer "no", 2 for wrong
 //! usage or input; `dev -- COMMAND` answers with the command's own.
 
 mod agent;
@@ -12,6 +12,7 @@ mod folder;
 mod init;
 mod launch;
 mod lint;
+mod offboard;
 mod output;
 mod problem;
 mod secret;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Lint(args) => lint::run(&args),
         Command::Explain(args) => explain::run(args),
         Command::Dev(args) => dev::run(*args),
+        Command::Offboard(args) => offboard::run(&args),
         Command::LaunchRestricted(args) => launch::run(args),
     };
     result.unwrap_or_else(|error| {
