@@ -62,6 +62,11 @@ impl Addresses {
         self.lock().get(tenant).copied()
     }
 
+    /// A tenant's Service is gone, and its address is whoever's gets it.
+    fn forget(&self, tenant: &str) {
+        self.lock().remove(tenant);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, IpAddr>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -241,6 +246,7 @@ impl Acceptor {
         let departed = self.departures.all();
         for tenant in &departed {
             self.storage.remove(tenant).await?;
+            self.addresses.forget(tenant);
         }
         let gateways = self.world.gateways.all();
         let stands = |tenant: &String| {
@@ -268,5 +274,21 @@ impl Acceptor {
             note: self.storage.age(name).is_none_or(|age| age >= NOTE),
         });
         (plan, pods)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_is_made_again_does_not_get_the_address_of_before() {
+        let addresses = Addresses::default();
+        let address = IpAddr::from([10, 96, 0, 7]);
+        assert!(addresses.found("acme", address));
+        assert!(!addresses.found("acme", address), "it is known");
+        addresses.forget("acme");
+        assert_eq!(addresses.of("acme"), None);
+        assert!(addresses.found("acme", address));
     }
 }

@@ -3,6 +3,7 @@
 //! the release are replaced: no request fails.
 
 mod creations;
+mod enforce_again;
 mod enforce_deletion;
 mod enforce_failures;
 mod enforce_forced;
