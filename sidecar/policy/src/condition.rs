@@ -256,7 +256,6 @@ fn describe(error: &ExecutionError) -> String {
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".into(),
         ExecutionError::Overflow(..) => "a number does not fit 64 bits".into(),
         ExecutionError::IndexOutOfBounds(_) => "an index is out of bounds".into(),
-        ExecutionError::ValuesNotComparable(..) => "values that cannot be compared".into(),
         ExecutionError::UnsupportedBinaryOperator(operator, ..) => format!("{operator} does not apply to its operands"),
         _ => "it could not be evaluated".into(),
     }

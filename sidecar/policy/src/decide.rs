@@ -12,7 +12,7 @@ use crate::condition::Scope;
 use crate::document::{Mode, Tier};
 use crate::policy::{Found, Group, Rule, RuleId};
 use crate::verdict::{Code, Permit, Verdict};
-use crate::{Action, Body, Facts, Policy};
+use crate::{Action, Facts, Policy};
 use words::Words;
 
 /// Decides.
@@ -223,13 +223,12 @@ fn by_group<'a>(policy: &'a Policy, mut rest: &'a [RuleId]) -> impl Iterator<Ite
 
 /// Whether the body must be read: see [`Policy::needs_body`].
 pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
-    let Action::Http(http) = facts.action else { return false };
-    if !policy.halts().is_empty() {
+    if matches!(facts.action, Action::Tool(_)) || !policy.halts().is_empty() {
         return false;
     }
-    let without = Facts { action: Action::Http(crate::HttpAction { body: Body::Unread, ..http }), ..*facts };
-    let Some(found) = policy.find(&without.action) else { return false };
-    let scope = Scope::new(&without, found.typing());
+    let Some(found) = policy.find(&facts.action) else { return false };
+    // No rule that reads the body is asked through this.
+    let scope = Scope::new(facts, found.typing());
     let mut needed = false;
     for (group, rules) in by_group(policy, &found.candidates) {
         let enforced = policy.mode_at(group, facts.context.now_ms) == Mode::Enforce;

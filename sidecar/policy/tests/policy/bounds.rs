@@ -37,6 +37,8 @@ fn the_text_of_a_condition() {
     edge(long(MAX_CONDITION), long(MAX_CONDITION + 1), "at most 4096 bytes");
     let brackets = |depth: usize| condition(&format!("{}true{}", "(".repeat(depth), ")".repeat(depth)));
     edge(brackets(MAX_NESTING), brackets(MAX_NESTING + 1), "nested more than 32 deep");
+    let chosen = |depth: usize| condition(&format!("{}true{}", "(true ? true : ".repeat(depth), ")".repeat(depth)));
+    edge(chosen(MAX_NESTING), chosen(MAX_NESTING + 1), "nested more than 32 deep");
     let lists = |depth: usize| condition(&format!("args.x == {}1{}", "[".repeat(depth), "]".repeat(depth)));
     edge(lists(MAX_NESTING), lists(MAX_NESTING + 1), "nested more than 32 deep");
     for sign in ["!", "! ", "!\n"] {
@@ -176,8 +178,11 @@ fn the_largest_contents_fit_their_encodings() {
 fn the_depth_of_json() {
     let nested = |depth: usize| json::parse(format!("{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes());
     edge(nested(MAX_DEPTH), nested(MAX_DEPTH + 1), "nested more than 64 deep at line 1 column 65");
-    let beside = format!("[{}{{}}]", "[{}],".repeat(10 * MAX_DEPTH));
-    assert!(json::parse(beside.as_bytes()).is_ok(), "what stands side by side is not nested");
+    for outer in 1..=4 {
+        let many = "[{}],".repeat(10 * MAX_DEPTH);
+        let beside = format!("{}{many}[]{}", "[".repeat(outer), "]".repeat(outer));
+        assert!(json::parse(beside.as_bytes()).is_ok(), "what stands side by side is not nested");
+    }
 }
 
 #[test]

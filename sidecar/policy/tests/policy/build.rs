@@ -267,4 +267,7 @@ fn a_tenant_document_keeps_what_it_says() {
         TenantDoc { name: "acme".into(), guardrails: vec![], audit_until_ms: Some(NOW + 1), allowed_modes: vec![] };
     let policy = build(vec![Document::Tenant(doc), audit("acme/p", vec![])]);
     assert_eq!(short(&call(&policy, "t", "{}")), "deny NoMatch", "a mode that is not allowed is enforced");
+    assert_eq!(policy.audit_until_ms(), None, "and so it has no end");
+    assert_eq!(build(vec![auditing_tenant(vec![])]).audit_until_ms(), Some(NOW + 60_000));
+    assert_eq!(build(vec![tenant(vec![])]).audit_until_ms(), None);
 }

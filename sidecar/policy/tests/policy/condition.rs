@@ -31,6 +31,7 @@ fn what_does_not_exist_is_refused_and_named() {
         ("request.metod == \"GET\"", "request has no \"metod\""),
         ("request[\"method\"] == \"GET\"", "write one of request.method"),
         ("request == 1", "write one of request.method"),
+        ("agent == 1", "write one of agent.namespace"),
         ("agent.name == \"x\"", "agent has no \"name\""),
         ("time.later > time.now", "time has no \"later\""),
         ("time == time", "write time.now"),
@@ -48,6 +49,14 @@ fn what_does_not_exist_is_refused_and_named() {
         let error = refusal(condition, &declared());
         assert!(error.contains(part), "{condition}: {error}");
     }
+}
+
+#[test]
+fn a_text_is_no_list_of_its_parts() {
+    let error = refusal("\"a\" in request.host", &declared());
+    assert!(error.contains("a string cannot be in a string; write text.contains(part)"), "{error}");
+    let error = refusal("\"a\" in request.port", &declared());
+    assert!(error.contains("a string cannot be in a int (line"), "{error}");
 }
 
 #[test]

@@ -201,6 +201,15 @@ fn class24_malleable_and_degenerate_signatures_are_refused() {
 }
 
 #[test]
+fn a_key_is_named_by_the_digest_of_its_bytes() {
+    let (key, foreign) = (key(1), key(2));
+    assert_eq!(key.public().id(), clawlock_policy::codec::digest(key.public().as_bytes()));
+    let value: Value = serde_json::from_slice(&Envelope::sign(DOCUMENT, b"payload", &key).encode()).unwrap();
+    assert_eq!(value["signatures"][0]["keyid"], key.public().id());
+    assert_ne!(key.public().id(), foreign.public().id());
+}
+
+#[test]
 fn a_signing_key_does_not_show_itself() {
     let shown = format!("{:?}", key(7));
     assert!(shown.starts_with("SigningKey(sha256:"), "{shown}");
