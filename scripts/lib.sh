@@ -37,6 +37,27 @@ cargo_tool() {
     say "$name $version: built in $((SECONDS - started)) s"
 }
 
+# static_programs PACKAGE...: builds programs of ours as they are in the images, into the folder $programs. Static, because
+# there is no libc in the image. Paths of this machine would make each machine's image another one; those of the checkout
+# are relative already, and naming it here would make every checkout compile all dependencies again.
+static_programs() {
+    local target variable flags package packages=() cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    target=$(uname -m)-unknown-linux-gnu
+    flags="-C target-feature=+crt-static -C link-arg=-Wl,--build-id=none"
+    # A static program relocates itself; packed, its relocations take kilobytes instead of two megabytes (glibc 2.36).
+    flags+=" -C link-arg=-Wl,-z,pack-relative-relocs"
+    flags+=" --remap-path-prefix=$cargo_home=/cargo"
+    variable=${target^^}
+    export "CARGO_TARGET_${variable//-/_}_RUSTFLAGS=$flags"
+    export "CFLAGS_${target//-/_}=-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$CARGO_TARGET_DIR=/target"
+    for package; do
+        packages+=(--package "$package")
+    done
+    cargo build --profile dist --locked --target "$target" "${packages[@]}" >&2
+    # shellcheck disable=SC2034  # for the caller
+    programs=$CARGO_TARGET_DIR/$target/dist
+}
+
 # step NAME COMMAND...: runs one step, keeps how long it took for summary.
 steps=()
 step() {
