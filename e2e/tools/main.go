@@ -29,13 +29,14 @@ var commands = map[string]func([]string) error{
 	"dress":   dress,   // TLS under a server name, as nobody or under a certificate of its own
 	"post":    post,    // a body to a server that is not verified
 	"enrol":   enrol,   // POST /v1/certificates of the control API
+	"flood":   flood,   // as many TLS connections as there are to be had
 	"search":  search,  // words in a container's environment, memory and files; on its node
 	"capture": capture, // words among what crosses a pod's interface; on its node
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: tools COMMAND [FLAGS]; commands: origin accept wait request poll load stream decide connect leaf knock stop raw cat dress post enrol search capture")
+		fmt.Fprintln(os.Stderr, "usage: tools COMMAND [FLAGS]; commands: origin accept wait request poll load stream decide connect leaf knock stop raw cat dress post enrol search capture flood")
 		os.Exit(2)
 	}
 	if err := commands[os.Args[1]](os.Args[2:]); err != nil {

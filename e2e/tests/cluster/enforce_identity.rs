@@ -36,6 +36,7 @@ fn only_the_sidecar_speaks_to_the_gateway() -> Result<()> {
     for (what, args) in [
         ("without a certificate", &["dress", &address, &gateway_name][..]),
         ("with a certificate of its own", &["dress", "-as", &itself, &address, &gateway_name]),
+        ("to the control API with that certificate", &["dress", "-as", &itself, &address, &control]),
         ("to another tenant's control API", &["dress", &address, "control.other.clawlock.internal"]),
         ("to the operator by another name", &["dress", &address, "clawlock-operator.clawlock-system.svc"]),
         ("to its upstream by name", &["dress", &address, &tenant.host()]),
@@ -45,7 +46,33 @@ fn only_the_sidecar_speaks_to_the_gateway() -> Result<()> {
         assert_eq!(answer["status"], 0, "{what}: {answer}");
         assert!(text(&answer, "/error").contains("remote error: tls"), "{what}: {answer}");
     }
+    let stream = format!("https://{control}/v1/stream");
+    let answer = agent.say(&["post", &address, &stream, r#"{"type":"hello","version":1,"documents":[]}"#])?;
+    println!("a stream without a certificate: {answer}");
+    assert!(answer["status"] == 401 || answer["status"] == 403, "{answer}");
     assert_eq!(agent.request(&[&tenant.url("/v1/charges")])?["status"], 200);
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_floods_the_control_api_stops_nobody_else() -> Result<()> {
+    let tenant = Tenant::create("flood")?;
+    let (agent, neighbour) = (tenant.agent("agent")?, tenant.agent("neighbour")?);
+    let (address, (gateway_name, control)) = (gateway(&tenant)?, names(&tenant));
+    for name in [&control, &gateway_name] {
+        let mut flood = agent.start(&["flood", "-n", "200", "-for", "60s", &address, name])?;
+        let sum = flood.until(|line| line["tried"].is_u64())?;
+        println!("figure: of {} connections of one pod to {name} {} are open at once", sum["tried"], sum["open"]);
+        if *name == control {
+            // What the gateway passes on for one pod at once: its sidecar has one of them.
+            assert!(sum["open"].as_u64().is_some_and(|open| open <= 4), "{sum}");
+        }
+        assert_eq!(neighbour.request(&[&tenant.url("/v1/charges")])?["status"], 200);
+        let next = tenant.agent("next")?;
+        assert_eq!(next.request(&[&tenant.url("/v1/charges")])?["status"], 200);
+        next.delete()?;
+    }
+    assert_eq!(agent.request(&[&tenant.url("/v1/charges")])?["status"], 200, "nor itself");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod admit;
 mod admit_changes;
 mod admit_platform;
 mod admit_pod_security;
+mod admit_resources;
 mod attempts;
 mod enforce_credential;
 mod enforce_edits;
