@@ -145,7 +145,7 @@ async fn measure(args: &Args) -> Result<Report, String> {
 }
 
 /// How long the last agents of a tenant may take to get their certificates and streams.
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_secs(300);
 
 /// Makes the pods of a tenant.
 async fn place(api: &Api, injector: &webhook::Injector, tenant: &Tenant, agents: usize) -> Result<Vec<Place>, String> {
