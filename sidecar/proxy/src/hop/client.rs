@@ -2,6 +2,7 @@
 //! with may be replaced at any time: new connections use the new one, and those before end by themselves once
 //! nothing is open on them.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,11 +134,12 @@ impl HopClient {
     /// Sends a request and answers the response's head.
     ///
     /// # Errors
-    /// When the gateway cannot be reached or the connection breaks. A request whose first byte may have
-    /// left is never sent again.
+    /// When the gateway cannot be reached or the connection breaks. A request that the gateway may have begun to
+    /// serve is never sent again.
     pub async fn send(&self, mut request: Request<GateBody>) -> Result<Response<Incoming>, HopError> {
         for _ in 0..HOP_ATTEMPTS {
             let (Link { mut sender, by: _, spent }, open) = self.link().await?;
+            let copy = copy(&request);
             let answer = tokio::time::timeout(RESPONSE_TIMEOUT, sender.try_send_request(request)).await;
             match answer.map_err(|_| self.timeout())? {
                 Ok(mut response) => {
@@ -145,7 +147,7 @@ impl HopClient {
                     return Ok(response);
                 }
                 // The gateway closed the connection before it took the request: another one will do.
-                Err(mut error) => match error.take_message() {
+                Err(mut error) => match error.take_message().or(copy.filter(|_| was_not_taken(error.error()))) {
                     Some(unsent) => {
                         spent.store(true, Ordering::Relaxed);
                         request = unsent;
@@ -231,6 +233,25 @@ impl HopClient {
         let free = self.slots.iter().find(|slot| slot.open_streams() < HOP_STREAMS);
         free.or_else(|| self.slots.iter().min_by_key(|slot| slot.open_streams())).unwrap_or(first)
     }
+}
+
+/// The same request once more, when its body is at hand.
+fn copy(request: &Request<GateBody>) -> Option<Request<GateBody>> {
+    let GateBody::Full(body) = request.body() else { return None };
+    let mut copy = Request::new(GateBody::Full(body.clone()));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    Some(copy)
+}
+
+/// Whether the gateway has said that it did not take a request: one that crossed its GOAWAY on the way. Streams up to
+/// the last one that a GOAWAY names get no such error (RFC 9113, section 6.8).
+fn was_not_taken(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| error.is_remote() && error.is_go_away())
 }
 
 /// Connects; where a gateway has just gone, another one may answer at the same address a moment later.

@@ -46,7 +46,10 @@ impl Side {
     }
 
     async fn at(address: Ipv4Addr, tls: Arc<rustls::ServerConfig>) -> Self {
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        Self::on(TcpListener::bind((address, 0)).await.unwrap(), tls)
+    }
+
+    fn on(listener: TcpListener, tls: Arc<rustls::ServerConfig>) -> Self {
         let address = listener.local_addr().unwrap();
         let (front, drain, seen) = (Front::from(tls), Drain::new(), Arc::<Mutex<Vec<SpiffeId>>>::default());
         let table = Arc::new(PolicyTable::new(TrustedKeys::new([]), Arc::new(SystemClock)));
@@ -155,6 +158,44 @@ async fn a_gateway_that_is_replaced_at_its_address_is_found_again() {
     };
     let (answer, _drain) = tokio::join!(asking, replacing);
     assert_eq!(told(answer.unwrap()).await, "second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_end_one_after_the_other_fail_no_request() {
+    let ca = TestCa::new();
+    let roots = [ca.der.clone()];
+    let mut side = Side::at(Ipv4Addr::new(127, 83, 4, 2), server_tls(&ca, &roots)).await;
+    let address = side.address;
+    let hop = Arc::new(HopClient::new(side.endpoint(&roots, &ca)));
+    let (answered, mut answers) = tokio::sync::mpsc::channel(1);
+    for _ in 0..8 {
+        let (hop, answered) = (hop.clone(), answered.clone());
+        // It ends when nobody listens any more.
+        tokio::spawn(async move {
+            loop {
+                let response = hop.send(ask("a")).await;
+                if answered.send(response.map(drop).map_err(|error| format!("{error:?}"))).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    // A request that crosses the GOAWAY is rare: it takes some ends until there is one.
+    for round in 0..30 {
+        for _ in 0..20 {
+            answers.recv().await.unwrap().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        let Side { _drain: drain, .. } = side;
+        assert!(drain.finish(DEADLINE).await);
+        // The listener goes a moment after its last watcher.
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        side = Side::on(listener, server_tls(&ca, &roots));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
