@@ -15,8 +15,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clawlock_compile::state::{self, Settled, settle};
-use clawlock_compile::{ObjectRef, Resources};
+use clawlock_compile::state::{self, Settled, settle_with};
+use clawlock_compile::{Compiler, ObjectRef, Resources};
 use tokio::sync::watch;
 
 use crate::cluster::{WriteError, Writer};
@@ -101,6 +101,7 @@ pub(crate) struct Acceptor {
     in_force: watch::Sender<Option<Arc<InForce>>>,
     /// What was in force before.
     good: Resources,
+    compiler: Compiler,
     /// Labels of agents, by UID, as this leader saw and stored them.
     labels: HashMap<String, String>,
     /// Tenants that this leader has looked at.
@@ -127,6 +128,7 @@ impl Acceptor {
             departures,
             in_force: watch::channel(None).0,
             good: Resources::default(),
+            compiler: Compiler::default(),
             labels: HashMap::new(),
             known: BTreeSet::new(),
             garbage: Garbage::default(),
@@ -191,7 +193,7 @@ impl Acceptor {
         let departed = self.settle_departures().await?;
         let Current { resources, judged } =
             current::collect(&self.world, &self.good, self.storage.tenants(), &departed);
-        let settled = settle(&resources, &self.good);
+        let settled = settle_with(&mut self.compiler, &resources, &self.good);
         let mut failed = Ok(());
         let mut changed = false;
         let mut wait = AUDIT;

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use clawlock_compile::objects::names::tenant_state;
 use clawlock_compile::state::{self, Accepted};
-use clawlock_compile::{Compilation, compile};
+use clawlock_compile::{Compilation, Compiler, compile};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
@@ -73,6 +73,7 @@ pub(crate) struct Server {
     canaries: watch::Sender<Canaries>,
     ready: watch::Sender<bool>,
     library: Library,
+    compiler: Compiler,
     lists: BTreeMap<String, List>,
     told: BTreeMap<String, String>,
 }
@@ -95,6 +96,7 @@ impl Server {
             canaries: watch::channel(Canaries::default()).0,
             ready: watch::channel(false).0,
             library: Library::default(),
+            compiler: Compiler::default(),
             lists: BTreeMap::new(),
             told: BTreeMap::new(),
         }
@@ -215,7 +217,7 @@ impl Server {
             self.lists.values().flat_map(|list| list.stored.state.objects.iter().map(String::as_str)).collect();
         self.library.retain(|digest| listed.contains(digest));
         let all = self.lists.values().flat_map(|list| list.objects.iter().map(|object| Accepted::clone(object)));
-        let compilation = compile(&state::resources(all));
+        let compilation = self.compiler.compile(&state::resources(all));
         let tenants = self.lists.iter().map(|(name, list)| {
             let StoredTenant { state, memory, version: _ } = &list.stored;
             (name.clone(), ServedTenant { generation: state.generation, memory: memory.clone() })

@@ -8,7 +8,7 @@ use clawlock_policy::document::{Assignment, Document, Mode, PodDoc, UpstreamDoc}
 use clawlock_policy::policy::{MAX_DOCUMENTS, MAX_RULES};
 
 use crate::problem::{ObjectRef, Problem, Severity};
-use crate::selector::Scope;
+use crate::selection::Selection;
 use crate::settings::Settings;
 
 /// What resources come to. Made by [`compile`](crate::compile).
@@ -32,23 +32,7 @@ pub struct Tenant {
     /// What holds for every pod of the tenant.
     pub(crate) shared: Vec<Stored>,
     /// What holds for the pods that a selector selects, by their namespace.
-    pub(crate) selected: BTreeMap<String, Vec<Selected>>,
-}
-
-/// A document of the pods that a selector selects.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Selected {
-    pub(crate) scope: Scope,
-    pub(crate) stored: Stored,
-    /// The object that it comes from.
-    pub(crate) origin: ObjectRef,
-}
-
-impl Selected {
-    /// What they are sorted by, so that their order does not depend on that of the objects.
-    pub(crate) fn key(&self) -> (&str, &Scope, &ObjectRef) {
-        (self.stored.digest(), &self.scope, &self.origin)
-    }
+    pub(crate) selected: BTreeMap<String, Selection>,
 }
 
 /// A document and its digest.
@@ -221,7 +205,7 @@ impl Compilation {
     #[must_use]
     pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&ObjectRef> {
         let selected = self.tenant_of(namespace).and_then(|tenant| tenant.selected.get(namespace));
-        let selected = selected.into_iter().flatten().filter(|selected| selected.scope.has(labels));
+        let selected = selected.into_iter().flat_map(|selection| selection.of(labels));
         let mut origins: Vec<&ObjectRef> = selected.map(|selected| &selected.origin).collect();
         origins.sort();
         origins.dedup();
@@ -236,6 +220,13 @@ impl Compilation {
         let Document::Policy(document) = &selected.stored.document else { return None };
         let audits = document.mode == Mode::Audit && tenant.audits(now_ms);
         Some(if audits { clawlock_crds::Mode::Audit } else { clawlock_crds::Mode::Enforce })
+    }
+
+    /// The digests of the documents that hold for the pods with these labels, sorted.
+    #[must_use]
+    pub fn digests(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&str> {
+        let tenant = self.tenant_of(namespace);
+        tenant.map(|tenant| tenant.documents(namespace, labels).into_keys().collect()).unwrap_or_default()
     }
 
     /// The assignment of a pod.
@@ -302,8 +293,8 @@ impl Tenant {
 
     /// The documents that hold for a pod, by digest.
     fn documents(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
-        let selected = self.selected.get(namespace).into_iter().flatten();
-        let selected = selected.filter(|selected| selected.scope.has(labels)).map(|selected| &selected.stored);
+        let selected = self.selected.get(namespace).into_iter().flat_map(|selection| selection.of(labels));
+        let selected = selected.map(|selected| &selected.stored);
         // Two halts of one name come from one object that is there twice, or from one that is twice
         // wrong; one of them says it.
         let mut halts = BTreeSet::new();

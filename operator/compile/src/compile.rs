@@ -6,18 +6,25 @@ use clawlock_crds::{AgentHalt, AgentPolicy};
 use clawlock_policy::document::{Document, HaltDoc, Mode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::assign::{Compilation, Selected, Stored, Tenant};
+use crate::assign::{Compilation, Stored, Tenant};
+use crate::compiler::{Beside, Compiler, Judgement};
 use crate::problem::{self, Kind, ObjectRef, Problem, Report};
+use crate::selection::{Selected, Selection};
 use crate::selector::Scope;
 use crate::tenants::{self, Judged, Upstreams};
 use crate::text::is_dns_label;
 use crate::upstream::ConfigMaps;
-use crate::{Resources, Unreadable, halt, policy};
+use crate::{Resources, Unreadable, halt};
 
 /// Compiles resources. It never fails as a whole: each object that is wrong has a [`Problem`], and what
 /// depends on it denies.
 #[must_use]
 pub fn compile(resources: &Resources) -> Compilation {
+    Compiler::default().compile(resources)
+}
+
+/// Compiles resources with what a compiler remembers.
+pub(crate) fn compile_with(compiler: &mut Compiler, resources: &Resources) -> Compilation {
     let Resources { gateways, upstreams, policies, halts, config_maps, unreadable } = resources;
     let config_maps = ConfigMaps::new(config_maps);
     let platform: BTreeSet<&str> =
@@ -26,7 +33,7 @@ pub fn compile(resources: &Resources) -> Compilation {
     let upstreams = tenants::judge_upstreams(upstreams, &config_maps, &platform, &mut problems);
     let judged = tenants::judge_gateways(gateways, &upstreams, &mut problems);
     let mut world = World::new(judged, upstreams);
-    world.add_policies(policies, &mut problems);
+    world.add_policies(compiler, policies, &mut problems);
     world.add_halts(halts, &mut problems);
     world.add_unreadable(unreadable, &mut problems);
     problem::sort(&mut problems);
@@ -43,6 +50,8 @@ struct World {
     invalid: BTreeMap<String, Problem>,
     upstreams: BTreeMap<String, Upstreams>,
     audited: BTreeSet<String>,
+    /// What selects some of the pods of an agents' namespace.
+    selected: BTreeMap<String, Vec<Selected>>,
 }
 
 impl World {
@@ -54,6 +63,7 @@ impl World {
             invalid: BTreeMap::new(),
             upstreams,
             audited: BTreeSet::new(),
+            selected: BTreeMap::new(),
         };
         for Judged { gateway, object, document, settings } in judged {
             let namespaces: BTreeSet<String> = gateway.spec.namespaces.iter().cloned().collect();
@@ -101,25 +111,34 @@ impl World {
         }
     }
 
-    fn add_policies(&mut self, policies: &[AgentPolicy], problems: &mut Vec<Problem>) {
+    fn add_policies(&mut self, compiler: &mut Compiler, policies: &[AgentPolicy], problems: &mut Vec<Problem>) {
         let count = count_names(policies.iter().map(|policy| &policy.metadata));
+        let mut beside = BTreeMap::new();
         for policy in policies {
+            let namespace = policy.metadata.namespace.clone().unwrap_or_default();
+            let known = beside.entry(namespace.clone());
+            let known = known.or_insert_with_key(|namespace| compiler.beside(namespace, self.beside(namespace)));
+            let judgement = compiler.judge(policy, known);
             let twice = is_twice(&count, &policy.metadata);
-            problems.extend(self.add_policy(policy, twice).into_problems());
+            problems.extend(self.add_policy(namespace, &judgement, twice).into_problems());
         }
+        compiler.retain(|namespace| beside.contains_key(namespace));
     }
 
-    fn add_policy(&mut self, policy: &AgentPolicy, twice: bool) -> Report {
-        let namespace = policy.metadata.namespace.clone().unwrap_or_default();
-        let none = Upstreams::default();
-        let tenant = self.owners.get(&namespace).and_then(|owner| self.tenants.get_mut(owner));
-        let platform = tenant.as_ref().and_then(|tenant| self.upstreams.get(&tenant.platform_namespace));
-        let known = platform.unwrap_or(&none).known(tenant.as_ref().map(|tenant| tenant.name.as_str()));
-        let policy::Checked { mut report, document, scope } = policy::check(policy, &known);
+    /// What is known beside the policies of a namespace.
+    fn beside(&self, namespace: &str) -> Beside {
+        let tenant = self.owners.get(namespace).and_then(|owner| self.tenants.get(owner));
+        let upstreams = tenant.and_then(|tenant| self.upstreams.get(&tenant.platform_namespace));
+        Beside { tenant: tenant.map(|tenant| tenant.name.clone()), upstreams: upstreams.cloned().unwrap_or_default() }
+    }
+
+    fn add_policy(&mut self, namespace: String, judgement: &Judgement, twice: bool) -> Report {
+        let Judgement { report, scope, mode, stored } = judgement;
+        let mut report = report.clone();
         if twice {
             report.error("metadata.name", "two AgentPolicies of this namespace have this name; rename one");
         }
-        let Some(tenant) = tenant else {
+        let Some(tenant) = self.owners.get(&namespace).and_then(|owner| self.tenants.get(owner)) else {
             if is_dns_label(&namespace) && !self.invalid.contains_key(&namespace) {
                 report.warning(
                     "metadata.namespace",
@@ -129,18 +148,18 @@ impl World {
             }
             return report;
         };
-        if document.mode == Mode::Audit && !self.audited.contains(&tenant.name) {
+        if *mode == Mode::Audit && !self.audited.contains(&tenant.name) {
             report.warning(
                 "spec.mode",
                 format!("tenant {} does not allow mode Audit, so that the policy is enforced", tenant.name),
             );
         }
-        let document = match report.first_error() {
-            Some(problem) => Document::Halt(stop(problem, report.error_count())),
-            None => Document::Policy(document),
+        let stored = match report.first_error() {
+            Some(problem) => Stored::new(Document::Halt(stop(problem, report.error_count()))),
+            None => stored.clone(),
         };
-        let selected = Selected { scope, stored: Stored::new(document), origin: report.object().clone() };
-        tenant.selected.entry(namespace).or_default().push(selected);
+        let selected = Selected { scope: scope.clone(), stored, origin: report.object().clone() };
+        self.selected.entry(namespace).or_default().push(selected);
         report
     }
 
@@ -160,7 +179,7 @@ impl World {
     fn add_halt(&mut self, report: &mut Report, namespace: &str, document: HaltDoc, scope: &Scope) {
         let everywhere = self.platforms.get(namespace);
         let owner = everywhere.or_else(|| self.owners.get(namespace));
-        let Some(tenant) = owner.and_then(|owner| self.tenants.get_mut(owner)) else {
+        let Some(tenant) = owner.and_then(|owner| self.tenants.get(owner)) else {
             if is_dns_label(namespace) && !self.invalid.contains_key(namespace) {
                 report.warning(
                     "metadata.namespace",
@@ -180,7 +199,7 @@ impl World {
             origin: report.object().clone(),
         };
         for namespace in namespaces {
-            tenant.selected.entry(namespace).or_default().push(selected.clone());
+            self.selected.entry(namespace).or_default().push(selected.clone());
         }
     }
 
@@ -197,9 +216,12 @@ impl World {
     }
 
     fn finish(self, problems: Vec<Problem>) -> Compilation {
-        let Self { mut tenants, owners: _, platforms: _, invalid, upstreams: _, audited: _ } = self;
-        for selected in tenants.values_mut().flat_map(|tenant| tenant.selected.values_mut()) {
-            selected.sort_by(|one, two| one.key().cmp(&two.key()));
+        let Self { mut tenants, owners, platforms: _, invalid, upstreams: _, audited: _, selected } = self;
+        for (namespace, selected) in selected {
+            let tenant = owners.get(&namespace).and_then(|owner| tenants.get_mut(owner));
+            if let Some(tenant) = tenant {
+                tenant.selected.insert(namespace, Selection::new(selected));
+            }
         }
         Compilation { problems, tenants, invalid }
     }

@@ -2,7 +2,7 @@
 //!
 //! One conversion, many callers: `clawlock dev`, `clawlock lint` and the operator's controllers and
 //! webhooks. [`check_policy`] and its siblings judge one object and report all of its mistakes at once;
-//! [`compile`] judges objects together; [`Compilation::assign`] says which documents hold for one pod.
+//! [`compile`] judges objects together, and [`Compiler`] does so again and again; [`Compilation::assign`] says which documents hold for one pod.
 //! Whatever `clawlock_policy::Policy::build` would refuse is refused here first, with a path and a
 //! reason. The result depends on the set of resources only, never on their order.
 //!
@@ -12,6 +12,7 @@
 
 mod assign;
 mod compile;
+mod compiler;
 mod credential;
 mod duration;
 mod gateway;
@@ -21,6 +22,7 @@ mod policy;
 mod problem;
 mod references;
 mod rules;
+mod selection;
 mod selector;
 mod settings;
 pub mod state;
@@ -34,6 +36,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 pub use assign::{AssignError, Assigned, Compilation, Pod, Tenant, Ticket};
 pub use compile::compile;
+pub use compiler::Compiler;
 pub use gateway::check_gateway;
 pub use halt::check_halt;
 pub use policy::check_policy;

@@ -141,7 +141,7 @@ fn natural(path: &str) -> String {
 }
 
 /// Collects the problems of one object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Report {
     object: ObjectRef,
     problems: Vec<Problem>,

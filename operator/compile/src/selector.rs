@@ -25,6 +25,14 @@ impl Scope {
             Self::All => true,
         }
     }
+
+    /// A label that whoever is selected has.
+    pub(crate) fn needed_label(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Selected(selector) => selector.match_labels.iter().next().map(|(key, value)| (&**key, &**value)),
+            Self::All => None,
+        }
+    }
 }
 
 /// Checks a selector; a wrong one selects everything, which callers use only to deny.

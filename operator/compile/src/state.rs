@@ -15,7 +15,7 @@ use clawlock_policy::codec;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub use last_good::{Settled, settle};
+pub use last_good::{Settled, settle, settle_with};
 pub use payload::{StateError, TenantState};
 
 use crate::{Compilation, Resources, Unreadable};

@@ -17,7 +17,7 @@ use crate::text::quoted;
 use crate::upstream::{self, ConfigMaps};
 
 /// The upstreams of one platform namespace.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Upstreams {
     /// Those that hold, by name.
     pub(crate) valid: BTreeMap<String, UpstreamDoc>,

@@ -1,7 +1,7 @@
 //! The board: which pod has which assignment now. Streams look at it, and are woken only by what is about
 //! them: an agent's stream by its own pod, a gateway's by the pods of its tenant.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -136,6 +136,7 @@ impl Board {
         inner.pods.retain(|uid, _| present.contains(uid.as_str()));
         let mut changed = !same || inner.pods.len() != before;
         let mut agents = 0;
+        let mut waiting = VecDeque::new();
         for (pod, tenant, role) in pods {
             agents += usize::from(role == Role::Agent);
             let known = inner.pods.get(pod.uid_text()).filter(|entry| entry.tenant == tenant && entry.role == role);
@@ -145,6 +146,10 @@ impl Board {
             changed = true;
             let issued = known.map_or_else(|| watch::channel(None).0, |entry| entry.issued.clone());
             let entry = Entry { pod, tenant, role, issued };
+            // An edit is about few pods, and they must not wait until the others have its generation as well.
+            if entry.has_news(served) { waiting.push_front(entry) } else { waiting.push_back(entry) }
+        }
+        for entry in waiting {
             entry.issue(served, signer, &mut inner.documents, false);
             inner.pods.insert(entry.pod.uid_text().to_owned(), entry);
         }
@@ -191,6 +196,15 @@ impl Board {
 }
 
 impl Entry {
+    /// Whether other documents hold for the pod than it was told.
+    fn has_news(&self, served: &Served) -> bool {
+        let (namespace, labels) = (self.pod.metadata.namespace.as_deref(), self.pod.metadata.labels.as_ref());
+        let digests = served.compilation.digests(namespace.unwrap_or_default(), labels.unwrap_or(&BTreeMap::new()));
+        let told = self.issued.borrow();
+        let told = told.as_ref().into_iter().flat_map(|issued| &issued.documents);
+        !told.map(|document| document.digest.as_str()).eq(digests)
+    }
+
     /// Signs an agent's assignment, when it changed or is to be renewed.
     fn issue(
         &self,

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::MAX_OBJECT;
 use crate::problem::{self, Kind, ObjectRef, Problem, Severity, Topic};
-use crate::{Compilation, ConfigMaps, Resources, Unreadable, check_gateway, check_policy, check_upstream, compile};
+use crate::{Compilation, Compiler, ConfigMaps, Resources, Unreadable, check_gateway, check_policy, check_upstream};
 
 /// What resources came to.
 #[derive(Clone, Debug)]
@@ -33,7 +33,13 @@ pub struct Settled {
 /// upstream that stays.
 #[must_use]
 pub fn settle(current: &Resources, good: &Resources) -> Settled {
-    let compilation = compile(current);
+    settle_with(&mut Compiler::default(), current, good)
+}
+
+/// The same with a compiler that remembers.
+#[must_use]
+pub fn settle_with(compiler: &mut Compiler, current: &Resources, good: &Resources) -> Settled {
+    let compilation = compiler.compile(current);
     let mut problems = compilation.problems.clone();
     let oversize = oversize(current);
     problems.extend(oversize.iter().cloned());
@@ -55,7 +61,7 @@ pub fn settle(current: &Resources, good: &Resources) -> Settled {
     };
     let (resources, mut kept) = restorer.restore(current);
     kept.sort();
-    Settled { compilation: compile(&resources), resources, problems, kept }
+    Settled { compilation: compiler.compile(&resources), resources, problems, kept }
 }
 
 /// Objects that do not fit where state is stored. Lists within their bounds can add up to more.
