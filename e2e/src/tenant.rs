@@ -310,8 +310,8 @@ spec:
     fn leave(&self) -> Result<()> {
         let Self { name, platform, origin, kubectl } = self;
         kubectl.run(&["delete", "pod", "--all", "--now", "--wait=false", "-n", name])?;
-        kubectl.run(&["delete", "tenantgateway", "--all", "--wait=false", "-n", platform])?;
-        kubectl.run(&["delete", "namespace", name, platform, origin, "--wait=false"]).map(drop)
+        kubectl.run(&["delete", "tenantgateway", "--all", "--wait=false", "-n", platform, "--ignore-not-found"])?;
+        kubectl.run(&["delete", "namespace", name, platform, origin, "--wait=false", "--ignore-not-found"]).map(drop)
     }
 }
 

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use clawlock_e2e::{Kubectl, Result};
-use serde_json::Value;
 
 /// Its namespace.
 pub(crate) const RELEASE: &str = "clawlock-system";
@@ -68,8 +67,29 @@ impl Drop for Uninstalled {
 }
 
 /// Installs the definitions, or what is missing of them.
-pub(crate) fn install_definitions() -> Result<()> {
+fn install_definitions() -> Result<()> {
     helm(&["upgrade", "--install", "clawlock-crds", &chart("clawlock-crds")], "").map(drop)
+}
+
+/// A definition that is deleted by somebody who means it, for as long as this lives.
+pub(crate) struct Undefined(());
+
+impl Undefined {
+    /// Deletes it, and every object of its kind.
+    pub(crate) fn begin(definition: &str) -> Result<Self> {
+        Kubectl::admin().run(&["annotate", "crd", definition, "clawlock.dev/allow-deletion=true"])?;
+        let this = Self(());
+        Kubectl::admin().run(&["delete", "crd", definition, "--timeout=60s"])?;
+        Ok(this)
+    }
+}
+
+impl Drop for Undefined {
+    fn drop(&mut self) {
+        if let Err(why) = install_definitions() {
+            eprintln!("the definitions are not installed again: {why}");
+        }
+    }
 }
 
 /// The validating webhook, which asks nobody for as long as this lives.
@@ -101,14 +121,4 @@ impl Drop for Unasked {
             eprintln!("the validating webhook still asks nobody: {why}");
         }
     }
-}
-
-/// A copy of a Secret that can be put back.
-pub(crate) fn copy(namespace: &str, name: &str) -> Result<Value> {
-    let mut secret =
-        Kubectl::admin().get(namespace, "secret", name)?.ok_or_else(|| format!("there is no Secret {name}"))?;
-    if let Some(metadata) = secret["metadata"].as_object_mut() {
-        metadata.retain(|key, _| ["name", "namespace", "labels", "annotations"].contains(&key.as_str()));
-    }
-    Ok(secret)
 }
