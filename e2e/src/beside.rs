@@ -97,7 +97,7 @@ impl Beside {
     /// Begins a new count. From now on the operator is killed after each new write, or it is not.
     ///
     /// # Errors
-    /// When the proxy has ended: it does when the operator ends by itself.
+    /// When the proxy has ended.
     pub fn turn(&mut self, kills: bool) -> Result<()> {
         *self.lock() = Book { writes: Vec::new(), last: Instant::now() };
         let order = if kills { "kill" } else { "pass" };
@@ -122,6 +122,16 @@ impl Beside {
         }
         let last = book.writes.iter().rev().find(|write| write.new);
         Err(format!("{} writes; the last that is new: {last:?}", book.writes.len()))
+    }
+
+    /// Checks that no life of the operator has panicked.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub fn sound(&self) -> Result<()> {
+        let text = fs::read_to_string(self.folder.join("client.log")).map_err(|error| format!("its log: {error}"))?;
+        let panic = text.lines().find(|line| line.contains("panicked at"));
+        panic.map_or(Ok(()), |line| Err(format!("the operator: {line}")))
     }
 
     /// The end of what the operator has logged.
@@ -162,6 +172,10 @@ impl Drop for Beside {
 fn keep(book: &Mutex<Book>, lines: ChildStdout) {
     for line in BufReader::new(lines).lines().map_while(std::io::Result::ok) {
         let line: Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(how) = line["ended"].as_str() {
+            eprintln!("life {} of the operator has ended by itself: {how}", line["life"]);
+            continue;
+        }
         let text = |key: &str| line[key].as_str().unwrap_or_default();
         let what = format!("{} {}", text("verb"), text("path"));
         let write = Write { what, new: line["new"] == true, killed: line["killed"] == true };

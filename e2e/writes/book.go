@@ -46,6 +46,13 @@ func (b *book) note(life int, verb, path string, answer []byte) (bool, error) {
 	return kills, b.out.Encode(entry{Life: life, Verb: verb, Path: path, New: isNew, Killed: kills})
 }
 
+// ended enters that a life has ended, and neither by a kill nor by an order.
+func (b *book) ended(life int, how string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.Encode(map[string]any{"life": life, "ended": how})
+}
+
 // isWrite says whether a request changes an object that stays: a Lease is renewed by time, an Event is for people, a
 // review is a question.
 func isWrite(r *http.Request) bool {

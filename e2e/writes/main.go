@@ -8,7 +8,7 @@
 //	writes --server URL --ca FILE --token FILE --folder FOLDER -- PROGRAM ARGUMENTS
 //
 // Its input are lines, "kill" and "pass"; at its end the client is ended too. Its output is a line of JSON for each
-// write.
+// write, and one when the client has ended by itself.
 package main
 
 import (
@@ -28,6 +28,9 @@ import (
 
 // grace is how long the client may take to end by itself; it gives its Lease back.
 const grace = 10 * time.Second
+
+// pause is how long a client that has ended by itself waits for its next life.
+const pause = time.Second
 
 func main() {
 	server := flag.String("server", "", "URL of the API server")
@@ -84,9 +87,14 @@ func run(server, ca, tokenFile, folder string, program []string) error {
 		}
 		select {
 		case <-life.done:
-			if !life.isKilled() {
-				return fmt.Errorf("the client ended by itself: %v", life.command.ProcessState)
+			if life.isKilled() {
+				continue
 			}
+			// It does when it has lost its Lease to an API server that does not answer; the kubelet starts it again.
+			if err := book.ended(number, life.command.ProcessState.String()); err != nil {
+				return err
+			}
+			time.Sleep(pause)
 		case <-ended:
 			return life.end(grace)
 		}

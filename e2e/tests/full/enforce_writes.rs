@@ -34,6 +34,7 @@ fn an_operator_killed_after_every_write_converges_and_no_agent_is_ever_open() ->
         Ok((unharmed, killed))
     });
     let (unharmed, killed) = told.map_err(|why| format!("{why}\nthe operator's log:\n{}", operator.log()))?;
+    operator.sound()?;
     let left = unharmed.iter().chain(&killed).filter(|chapter| chapter.name == DELETION);
     for chapter in left {
         let left: Vec<&String> = chapter.end.keys().filter(|name| !name.starts_with("status: ")).collect();
