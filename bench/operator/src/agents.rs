@@ -104,6 +104,11 @@ impl Agents {
     pub(crate) fn again(&self, ports: Vec<u16>) {
         self.shared.round.fetch_add(1, Ordering::SeqCst);
         self.shared.streams.send_replace(0);
+        self.replicas(ports);
+    }
+
+    /// From now on these are the replicas.
+    pub(crate) fn replicas(&self, ports: Vec<u16>) {
         *self.shared.ports.write().unwrap_or_else(PoisonError::into_inner) = ports;
     }
 

@@ -12,6 +12,9 @@ use crate::{SETTLE, Sizes, say};
 /// Longest wait for the streams to be back; what takes longer is an error, and no figure.
 const LOST: Duration = Duration::from_secs(300);
 
+/// How long every second try still leads to the dead replica: kubelet and Service need some seconds to notice.
+const STALE: Duration = Duration::from_secs(10);
+
 /// What was measured.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,10 +54,18 @@ pub(crate) async fn measure(
     agents.again(vec![first.port(), second.port()]);
     let killed = Instant::now();
     first.kill()?;
-    agents.all_streams(streams / 2, LOST).await?;
-    let half_back = killed.elapsed();
-    agents.all_streams(streams, LOST).await?;
-    let back = killed.elapsed();
+    let notice = async {
+        tokio::time::sleep(STALE).await;
+        agents.replicas(vec![second.port()]);
+    };
+    let come_back = async {
+        agents.all_streams(streams / 2, LOST).await?;
+        let half_back = killed.elapsed();
+        agents.all_streams(streams, LOST).await?;
+        Ok::<_, String>((half_back, killed.elapsed()))
+    };
+    let ((), back) = tokio::join!(notice, come_back);
+    let (half_back, back) = back?;
     tokio::time::sleep(sizes.idle).await;
     have(&second, streams).await?;
     Ok(Streams {
