@@ -4,6 +4,7 @@
 //! Nothing is decided by it. It is status, so a replica writes its own without the Lease.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEY: &str = "report.json";
 /// Most characters of an isolation report's detail that are kept; a person reads it in a status.
 const MAX_DETAIL: usize = 128;
-/// Most isolation findings of one tenant that are reported by name.
+/// Most isolation findings, and most nodes, of one tenant that are reported by name.
 const MAX_FINDINGS: usize = 20;
 
 /// What a replica has seen.
@@ -54,6 +55,9 @@ pub(crate) struct TenantReport {
     /// What sidecars found, by UID, when it is not what it should be.
     #[serde(default)]
     pub(crate) findings: BTreeMap<String, Finding>,
+    /// Nodes that answer their own pods.
+    #[serde(default)]
+    pub(crate) own_nodes: BTreeSet<IpAddr>,
 }
 
 /// What a sidecar found.
@@ -68,6 +72,14 @@ pub(crate) struct Finding {
     pub(crate) target: IsolationTarget,
     /// For people.
     pub(crate) detail: String,
+}
+
+impl Finding {
+    /// What the sidecar of `pod` says; `detail` comes from there and is cut.
+    pub(crate) fn new(pod: &str, outcome: IsolationOutcome, target: IsolationTarget, detail: &str) -> Self {
+        let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
+        Self { pod: pod.to_owned(), outcome, target, detail }
+    }
 }
 
 impl Report {
@@ -90,6 +102,8 @@ pub(crate) struct Sum {
     pub(crate) generations: BTreeMap<String, u64>,
     /// What sidecars found, by UID.
     pub(crate) findings: BTreeMap<String, Finding>,
+    /// Nodes that answer their own pods.
+    pub(crate) own_nodes: BTreeSet<IpAddr>,
 }
 
 /// Sums up reports.
@@ -103,6 +117,7 @@ pub(crate) fn sum<'a>(tenant: &str, reports: impl Iterator<Item = &'a Report>) -
             }
         }
         sum.findings.extend(report.findings.clone());
+        sum.own_nodes.extend(&report.own_nodes);
     }
     sum
 }
@@ -118,6 +133,7 @@ pub(crate) struct Acks {
 struct PodAcks {
     generation: u64,
     finding: Option<Finding>,
+    own_node: Option<IpAddr>,
     /// Streams of the pod; it is forgotten with the last one.
     streams: usize,
 }
@@ -151,12 +167,13 @@ impl Acks {
     fn report(&self) -> (Report, usize) {
         let pods = self.lock();
         let mut report = Report::default();
-        for ((tenant, uid), PodAcks { generation, finding, streams: _ }) in pods.iter() {
+        for ((tenant, uid), PodAcks { generation, finding, own_node, streams: _ }) in pods.iter() {
             let tenant = report.tenants.entry(tenant.clone()).or_default();
             tenant.generations.entry(*generation).or_default().insert(uid.clone());
             if let Some(finding) = finding.clone().filter(|_| tenant.findings.len() < MAX_FINDINGS) {
                 tenant.findings.insert(uid.clone(), finding);
             }
+            tenant.own_nodes.extend(own_node.filter(|_| tenant.own_nodes.len() < MAX_FINDINGS));
         }
         (report, pods.len())
     }
@@ -223,10 +240,11 @@ impl StreamAcks {
     }
 
     /// The pod's sidecar tried to get out.
-    pub(crate) fn isolation(&self, pod: &str, outcome: IsolationOutcome, target: IsolationTarget, detail: &str) {
-        let detail: String = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
-        let finding = Finding { pod: pod.to_owned(), outcome, target, detail };
-        self.change(|acks| acks.finding = Some(finding).filter(|finding| finding.outcome != IsolationOutcome::Dropped));
+    pub(crate) fn isolation(&self, finding: Finding, own_node: Option<IpAddr>) {
+        self.change(|acks| {
+            acks.finding = Some(finding).filter(|finding| finding.outcome != IsolationOutcome::Dropped);
+            acks.own_node = own_node;
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut PodAcks)) {
@@ -291,11 +309,17 @@ mod tests {
     fn only_what_is_wrong_is_a_finding() {
         let acks = Arc::new(Acks::default());
         let stream = acks.stream("acme", "uid");
-        stream.isolation("acme/a", IsolationOutcome::Answered, IsolationTarget::Tripwire, "10.0.0.1:53\nx");
+        let found = |outcome, detail| Finding::new("acme/a", outcome, IsolationTarget::Tripwire, detail);
+        stream.isolation(found(IsolationOutcome::Answered, "10.0.0.1:53\nx"), None);
         let finding = acks.report().0.tenants["acme"].findings["uid"].clone();
         assert_eq!((finding.pod.as_str(), finding.detail.as_str()), ("acme/a", "10.0.0.1:53x"));
-        stream.isolation("acme/a", IsolationOutcome::Dropped, IsolationTarget::Tripwire, "");
-        assert!(acks.report().0.tenants["acme"].findings.is_empty());
+        let node = "10.0.0.2".parse().unwrap();
+        stream.isolation(found(IsolationOutcome::Dropped, ""), Some(node));
+        let report = acks.report().0;
+        assert!(report.tenants["acme"].findings.is_empty());
+        assert_eq!(sum("acme", [&report, &report].into_iter()).own_nodes, BTreeSet::from([node]));
+        stream.isolation(found(IsolationOutcome::Dropped, ""), None);
+        assert!(acks.report().0.tenants["acme"].own_nodes.is_empty());
     }
 
     #[test]

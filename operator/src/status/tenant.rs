@@ -167,7 +167,14 @@ fn isolated(facts: &Facts<'_>) -> Finding {
         true => String::new(),
         false => format!("; spec.agents.ingress lets in: {}", named(ingress.iter().cloned())),
     };
-    Finding::holds(EGRESS_ISOLATED, "Isolated", format!("agents reach nothing but their gateway{opened}"))
+    let own = match facts.sum.own_nodes.is_empty() {
+        true => String::new(),
+        false => format!(
+            " and their own node, which NetworkPolicy always allows: {}",
+            named(facts.sum.own_nodes.iter().map(ToString::to_string))
+        ),
+    };
+    Finding::holds(EGRESS_ISOLATED, "Isolated", format!("agents reach nothing but their gateway{own}{opened}"))
 }
 
 fn has(facts: &Facts<'_>, uid: &str, generation: u64) -> bool {
@@ -304,6 +311,14 @@ mod tests {
             target: IsolationTarget::Tripwire,
             detail: "10.0.0.1".to_owned(),
         };
+        world.sum.own_nodes.insert("10.0.0.2".parse().unwrap());
+        let told = isolated(&world.facts());
+        assert_eq!(told.status, Truth::True);
+        assert!(
+            told.message.ends_with("their own node, which NetworkPolicy always allows: 10.0.0.2"),
+            "{}",
+            told.message
+        );
         world.sum.findings.insert("uid".to_owned(), finding(IsolationOutcome::NotVouched));
         assert_eq!(of(&world.facts(), EGRESS_ISOLATED), (Truth::Unknown, "NotVouched"));
         world.sum.findings.insert("uid".to_owned(), finding(IsolationOutcome::Answered));

@@ -66,7 +66,7 @@ impl std::fmt::Debug for CertificateRequest {
 pub struct CertificateAnswer {
     /// The leaf first, then intermediates, DER.
     pub chain: Vec<Encoded>,
-    /// The tenant's roots, DER: while it rolls, the old and the new one.
+    /// The tenant's roots, DER, the issuing one first: while it rolls, the old and the new one.
     pub roots: Vec<Encoded>,
     /// Ed25519 public keys of those who sign policy, 32 bytes each.
     pub keys: Vec<Encoded>,
@@ -109,6 +109,9 @@ pub enum ToServer {
         outcome: IsolationOutcome,
         /// What was tried.
         target: IsolationTarget,
+        /// The pod's own node, when it answers: NetworkPolicy always allows it.
+        #[serde(default)]
+        own_node: Option<IpAddr>,
         /// Addresses and errors, for people.
         detail: String,
     },

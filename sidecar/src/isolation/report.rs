@@ -83,7 +83,9 @@ impl Reporter {
         if self.own_node {
             sentence.push_str(&format!("; own node {host} answers, as it always may"));
         }
-        Some(Telling { report: ToServer::Isolation { outcome, target, detail: bounded(sentence.clone()) }, sentence })
+        let own_node = self.own_node.then_some(host);
+        let report = ToServer::Isolation { outcome, target, own_node, detail: bounded(sentence.clone()) };
+        Some(Telling { report, sentence })
     }
 }
 
@@ -165,12 +167,12 @@ mod tests {
             "tripwire 10.0.0.1 dropped (tcp), node 172.18.0.3 dropped (tcp); vouched at 1970-01-01T00:00:01Z";
         assert_eq!(sentence, expected);
         let (outcome, target) = (IsolationOutcome::Dropped, IsolationTarget::Tripwire);
-        assert_eq!(report, ToServer::Isolation { outcome, target, detail: sentence });
+        assert_eq!(report, ToServer::Isolation { outcome, target, own_node: None, detail: sentence });
         assert!(reporter.tell(&clean, host, now + AGAIN / 2).is_none(), "nothing new");
         let answered = Tried::Answered("node 172.18.0.3 answered (tcp)".into());
         let breached = Round::example(dropped("tripwire 10.0.0.1"), answered);
         let told = reporter.tell(&breached, host, now + AGAIN / 2).unwrap().report;
-        let ToServer::Isolation { outcome, target, detail } = told else { panic!("{told:?}") };
+        let ToServer::Isolation { outcome, target, detail, .. } = told else { panic!("{told:?}") };
         assert_eq!((outcome, target), (IsolationOutcome::Answered, IsolationTarget::Node));
         assert!(detail.contains("node 172.18.0.3 answered (tcp)"), "{detail}");
         assert!(reporter.tell(&breached, host, now + AGAIN).is_none());
@@ -201,8 +203,11 @@ mod tests {
             let mut clean = Round::example(dropped("t"), Tried::Absent("n".into()));
             clean.own_node = own_node;
             reporter.forget();
-            reporter.tell(&clean, host, Instant::now()).unwrap().sentence.contains("own node 172.18.0.2 answers")
+            let Telling { report, sentence } = reporter.tell(&clean, host, Instant::now()).unwrap();
+            let ToServer::Isolation { own_node, .. } = report else { panic!("{report:?}") };
+            assert_eq!(own_node.is_some(), sentence.contains("own node 172.18.0.2 answers"), "{sentence}");
+            own_node
         };
-        assert_eq!([None, Some(true), None, Some(false)].map(&mut tell), [false, true, true, false]);
+        assert_eq!([None, Some(true), None, Some(false)].map(&mut tell), [None, Some(host), Some(host), None]);
     }
 }

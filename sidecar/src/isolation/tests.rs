@@ -134,7 +134,7 @@ async fn every_change_is_reported() {
     let mut told = async |world: &mut World, wanted: IsolationOutcome| {
         loop {
             let report = tokio::time::timeout(DEADLINE, world.reports.recv()).await.expect("no report").unwrap();
-            let ToServer::Isolation { outcome, target, detail } = report else { panic!("{report:?}") };
+            let ToServer::Isolation { outcome, target, detail, .. } = report else { panic!("{report:?}") };
             assert!(seen.insert(format!("{} {outcome:?}", seen.len())));
             if outcome == wanted {
                 return (target, detail);

@@ -33,6 +33,7 @@ async fn a_sidecar_hears_its_policy_acknowledges_it_and_reports() {
     let report = ToServer::Isolation {
         outcome: IsolationOutcome::Dropped,
         target: IsolationTarget::Tripwire,
+        own_node: Some("10.0.0.2".parse().unwrap()),
         detail: "10.0.0.1".to_owned(),
     };
     client.reports.send(report.clone()).await.unwrap();
