@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawlock_compile::objects::Release;
+use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::net::TcpListener;
@@ -22,7 +23,7 @@ use crate::control::{self, Control};
 use crate::lease::{Election, Lost};
 use crate::metrics::Metrics;
 use crate::pki::anchor::Anchor;
-use crate::pki::secrets::Secrets;
+use crate::pki::secrets::{Secrets, put_back};
 use crate::pki::signing::Signer;
 use crate::pki::{PkiError, webhook};
 use crate::replica::Acks;
@@ -32,8 +33,8 @@ use crate::serving::{Board, Server};
 use crate::tenant::{Context, Controller};
 use crate::world::World;
 
-/// Between two looks at the certificate of the webhooks.
-const WEBHOOK_PERIOD: Duration = Duration::from_secs(10);
+/// Between two looks at the release's keys and the certificate of the webhooks.
+const SECRETS_PERIOD: Duration = Duration::from_secs(10);
 /// Between two tries to read the keys at the start.
 const KEYS_RETRY: Duration = Duration::from_secs(2);
 /// Between two looks at the issuer of the cluster's tokens.
@@ -142,14 +143,17 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 struct Keys {
     anchor: Arc<Anchor>,
     signer: Signer,
+    /// As they are stored.
+    stored: [Secret; 2],
 }
 
 /// Reads the keys. An API server that is away is waited for; a Secret that is broken is not.
 async fn load_keys(secrets: &Secrets) -> Result<Keys, PkiError> {
     loop {
         let keys = async {
-            let anchor = Arc::new(Anchor::load(secrets).await?);
-            Ok(Keys { anchor, signer: Signer::load(secrets).await? })
+            let (anchor, stored_anchor) = Anchor::load(secrets).await?;
+            let (signer, stored_signer) = Signer::load(secrets).await?;
+            Ok(Keys { anchor: Arc::new(anchor), signer, stored: [stored_anchor, stored_signer] })
         };
         match keys.await {
             Err(error @ (PkiError::Read { .. } | PkiError::Write(_))) => {
@@ -233,10 +237,11 @@ impl Parts {
         );
         let controller = self.controller(&writer, addresses, departures, acceptor.in_force());
         let (secrets, configuration) = (self.secrets.clone(), self.webhook_configuration.clone());
+        let keys = self.keys.stored.clone();
         let ended = tokio::select! {
             _ = tokio::spawn(acceptor.run()) => "accepting",
             _ = tokio::spawn(controller.run()) => "reconciling",
-            _ = tokio::spawn(keep_webhook(secrets, writer, configuration)) => "the webhooks' certificate",
+            _ = tokio::spawn(keep_secrets(secrets, writer, keys, configuration)) => "keeping the release's Secrets",
         };
         Error::Ended(ended)
     }
@@ -278,17 +283,23 @@ async fn serve_control(listen: SocketAddr, mut ready: watch::Receiver<bool>, con
     Error::Ended("the control API")
 }
 
-async fn keep_webhook(secrets: Secrets, writer: Writer, configuration: String) {
+async fn keep_secrets(secrets: Secrets, writer: Writer, keys: [Secret; 2], configuration: String) {
     let mut failing = false;
     loop {
-        match webhook::keep(&secrets, &writer, &configuration, now_ms()).await {
+        let kept = async {
+            for key in &keys {
+                put_back(&secrets, &writer, key).await?;
+            }
+            webhook::keep(&secrets, &writer, &configuration, now_ms()).await
+        };
+        match kept.await {
             Ok(()) => failing = false,
             Err(error) if !std::mem::replace(&mut failing, true) => {
-                tracing::warn!("the webhooks' certificate cannot be kept: {error}");
+                tracing::warn!("the release's keys and certificates cannot be kept: {error}");
             }
             Err(_) => {}
         }
-        tokio::time::sleep(WEBHOOK_PERIOD).await;
+        tokio::time::sleep(SECRETS_PERIOD).await;
     }
 }
 

@@ -48,18 +48,18 @@ struct Leaf {
 }
 
 impl Anchor {
-    /// Reads the anchor, or makes it.
+    /// Reads the anchor, or makes it; answers its Secret as well.
     ///
     /// # Errors
     /// When it is neither there nor could be made, or is something else.
-    pub(crate) async fn load(secrets: &Secrets) -> Result<Self, PkiError> {
+    pub(crate) async fn load(secrets: &Secrets) -> Result<(Self, Secret), PkiError> {
         let make = || {
             let (_, pems) = Authority::generate("clawlock control", now_ms(), LIFETIME)?;
             let key = pems.key.as_bytes().to_vec();
             Ok(BTreeMap::from([(CERTIFICATE, pems.certificate.into_bytes()), (KEY, key)]))
         };
         let secret = secrets.find_or_create(ANCHOR_SECRET, make).await?;
-        Self::read(&secret)
+        Ok((Self::read(&secret)?, secret))
     }
 
     fn read(secret: &Secret) -> Result<Self, PkiError> {

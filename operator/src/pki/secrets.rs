@@ -10,7 +10,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 
 use super::PkiError;
-use crate::cluster::{WriteError, status_code};
+use crate::cluster::{WriteError, Writer, status_code};
 
 /// The Secrets of the release namespace.
 #[derive(Clone)]
@@ -71,6 +71,32 @@ impl Secrets {
     }
 }
 
+/// Writes a Secret again that somebody deleted: what is in use must be there for the operator that starts next, or it
+/// would make another key, which no pod that runs trusts.
+///
+/// # Errors
+/// When it could not be looked for or written.
+pub(crate) async fn put_back(secrets: &Secrets, writer: &Writer, kept: &Secret) -> Result<(), PkiError> {
+    let name = kept.metadata.name.as_deref().unwrap_or_default();
+    if secrets.find(name).await?.is_none() {
+        writer.create(secrets.namespace(), &as_new(kept)).await?;
+        tracing::warn!(secret = name, "this key was deleted and is in use; it is written again");
+    }
+    Ok(())
+}
+
+/// A Secret as it was when it was made.
+fn as_new(secret: &Secret) -> Secret {
+    let Secret { metadata, type_, data, immutable: _, string_data: _ } = secret.clone();
+    let ObjectMeta { name, labels, annotations, .. } = metadata;
+    Secret {
+        metadata: ObjectMeta { name, labels, annotations, ..ObjectMeta::default() },
+        type_,
+        data,
+        ..Secret::default()
+    }
+}
+
 /// A Secret that is not there yet.
 pub(crate) fn new_secret(name: &str, kind: &str, data: BTreeMap<&'static str, Vec<u8>>) -> Secret {
     Secret {
@@ -101,4 +127,18 @@ pub(crate) fn required<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a 
 /// An error about a key of a Secret.
 pub(crate) fn wrong(secret: &Secret, key: &'static str, reason: impl Into<String>) -> PkiError {
     PkiError::Secret { name: secret.metadata.name.clone().unwrap_or_default(), key, reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_put_back_as_it_was_made() {
+        let made = new_secret("key", "Opaque", BTreeMap::from([("seed", vec![7])]));
+        let mut stored = made.clone();
+        stored.metadata.uid = Some("uid".to_owned());
+        stored.metadata.resource_version = Some("5".to_owned());
+        assert_eq!(as_new(&stored), made);
+    }
 }

@@ -22,17 +22,17 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Reads the key, or makes it.
+    /// Reads the key, or makes it; answers its Secret as well.
     ///
     /// # Errors
     /// When it is neither there nor could be made, or is something else.
-    pub(crate) async fn load(secrets: &Secrets) -> Result<Self, PkiError> {
+    pub(crate) async fn load(secrets: &Secrets) -> Result<(Self, Secret), PkiError> {
         let make = || {
             let seed = Zeroizing::new(new_seed()?);
             Ok(BTreeMap::from([(SEED, seed.to_vec())]))
         };
         let secret = secrets.find_or_create(SIGNING_SECRET, make).await?;
-        Self::read(&secret)
+        Ok((Self::read(&secret)?, secret))
     }
 
     fn read(secret: &Secret) -> Result<Self, PkiError> {
