@@ -1,14 +1,16 @@
 //! Third step: what should be there, and what should not. Pure; takes no client.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clawlock_compile::Tenant;
-use clawlock_compile::objects::names::{DEFAULT_DENY, FINALIZER};
+use clawlock_compile::objects::names::{DEFAULT_DENY, FINALIZER, GATEWAY};
 use clawlock_compile::objects::{self, Known, ObjectKey, ObjectKind, Release, TenantObjects};
 use clawlock_policy::codec::digest;
 use serde_json::{Value, json};
 
 use super::fetch::Facts;
+use crate::world::managed::Trace;
 
 /// What should be there.
 pub(super) struct Wanted {
@@ -60,11 +62,21 @@ pub(super) fn build(
             // A namespace that is deleted takes its policies before its pods, but for this.
             value["metadata"]["finalizers"] = json!([FINALIZER]);
         }
+        if key.kind == ObjectKind::StatefulSet {
+            value["spec"]["template"]["metadata"]["annotations"][ACCOUNT] = json!(account(&facts.managed, platform));
+        }
         let digest = digest(&serde_json::to_vec(&value)?);
         objects.push(Prepared { key, value, digest });
     }
     let (prune, held) = unwanted(facts, &built.keys(), agreed);
     Ok(Wanted { objects, prune, held, isolated })
+}
+
+/// The UID of the gateway's ServiceAccount; `None` while there is none.
+pub(super) fn account<'a>(managed: &'a BTreeMap<ObjectKey, Arc<Trace>>, platform: &str) -> Option<&'a str> {
+    let (namespace, name) = (platform.to_owned(), GATEWAY.to_owned());
+    let found = managed.get(&ObjectKey { kind: ObjectKind::ServiceAccount, namespace, name });
+    found.filter(|trace| !trace.ending).map(|trace| trace.uid.as_str())
 }
 
 /// Agents' namespaces that are known to be closed: as the status says, or as there is a default deny.
@@ -104,12 +116,41 @@ fn unwanted(
     })
 }
 
+/// Annotation of the gateway's pods: the UID of their ServiceAccount. With another ServiceAccount of that name the API
+/// server takes their tokens no longer, and only new pods get others.
+const ACCOUNT: &str = "clawlock.dev/service-account-uid";
+
 /// The names of policies that open, see [`objects::names::ingress`].
 const INGRESS_PREFIX: &str = "clawlock-ingress-";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_account_is_the_one_that_is_there_and_stays() {
+        let text = str::to_owned;
+        let key = |namespace: &str| ObjectKey {
+            kind: ObjectKind::ServiceAccount,
+            namespace: text(namespace),
+            name: text(GATEWAY),
+        };
+        let trace = |ending| {
+            Arc::new(Trace {
+                namespace: text("acme-gateway"),
+                name: text(GATEWAY),
+                tenant: text("acme"),
+                uid: text("u"),
+                version: text("1"),
+                ending,
+                finalizers: Vec::new(),
+            })
+        };
+        let managed = BTreeMap::from([(key("acme-gateway"), trace(false)), (key("before"), trace(true))]);
+        assert_eq!(account(&managed, "acme-gateway"), Some("u"));
+        assert_eq!(account(&managed, "before"), None, "it is being deleted");
+        assert_eq!(account(&managed, "other"), None);
+    }
 
     #[test]
     fn policies_that_open_are_known_by_their_names() {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ApiResource;
 use serde_json::json;
 
-use super::build::{Wanted, build};
+use super::build::{Wanted, account, build};
 use super::fetch::Facts;
 use super::validate::Plan;
 use super::{Context, Error, Memory, apply};
@@ -130,8 +130,9 @@ async fn keep_tenant(
     done.isolated = isolated;
     done.wanted = objects.iter().map(|prepared| prepared.key.clone()).collect();
     done.held = held;
-    // Gateways start when admission knows what their agents carry.
-    if !admission.knows(&facts.name) || done.certificates.as_ref().is_some_and(Result::is_err) {
+    // Gateways start when admission knows what their agents carry, and under an account that is there.
+    let no_ca = done.certificates.as_ref().is_some_and(Result::is_err);
+    if !admission.knows(&facts.name) || no_ca || account(&facts.managed, tenant.platform_namespace()).is_none() {
         objects.retain(|prepared| prepared.key.kind != ObjectKind::StatefulSet);
     }
     let found = |address| {
