@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use clawlock_policy::SpiffeId;
+use rustls_pki_types::CertificateDer;
 
 use super::store::Store;
 use super::{Canaries, Receiver};
@@ -19,6 +20,8 @@ pub(super) struct Reading {
     announced: HashMap<String, Option<u64>>,
     /// Identities whose generation is to be acknowledged.
     due: BTreeSet<String>,
+    /// The roots that were named last, until somebody asks.
+    roots: Option<Vec<CertificateDer<'static>>>,
 }
 
 impl Reading {
@@ -31,6 +34,11 @@ impl Reading {
             any = true;
         }
         Ok(any)
+    }
+
+    /// The roots that are trusted from now on, when they were named since this was asked last.
+    pub(super) fn roots(&mut self) -> Option<Vec<CertificateDer<'static>>> {
+        self.roots.take()
     }
 
     /// The acknowledgements that are due, as many as are sent at once: one for each identity that has another
@@ -50,7 +58,11 @@ impl Reading {
 
     fn receive(&mut self, message: ToClient, store: &mut Store, receiver: &dyn Receiver) -> Result<(), String> {
         match message {
-            ToClient::Trust { roots, keys } => receiver.trust(&super::enrol::trust(&roots, &keys)?)?,
+            ToClient::Trust { roots, keys } => {
+                let trust = super::enrol::trust(&roots, &keys)?;
+                receiver.trust(&trust)?;
+                self.roots = Some(trust.roots);
+            }
             ToClient::Document { digest, envelope } => store.insert(digest, envelope)?,
             ToClient::Assignment { identity, envelope, digests } => {
                 let documents = store.find(&digests)?;

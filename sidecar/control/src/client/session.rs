@@ -73,6 +73,8 @@ pub async fn run(config: Config, receiver: SharedReceiver, reports: mpsc::Receiv
 /// A certificate with its times.
 struct Leaf {
     identity: Identity,
+    /// The root that issued it.
+    issuer: Option<CertificateDer<'static>>,
     /// From when on a newer one is asked for.
     renew: Instant,
     /// From when on a stream that was opened with it is opened again.
@@ -137,10 +139,11 @@ impl Session {
             return Err("the new certificate has already ended; look at this node's clock".to_owned());
         }
         self.receiver.identity(&identity, &trust)?;
+        let issuer = trust.roots.into_iter().next();
         // A stranger's idea of the end of time must not overflow ours.
         let (now, left) = (Instant::now(), Duration::from_millis(left).min(MAX_LIFE));
         let replace = now + left - left / 10;
-        Ok(Leaf { identity, renew: now + jittered(left / 3), replace, end: now + left })
+        Ok(Leaf { identity, issuer, renew: now + jittered(left / 3), replace, end: now + left })
     }
 
     /// Sees to it that there is a stream, whenever there is a certificate.
@@ -206,7 +209,10 @@ impl Session {
                     Some(Ok(frame)) => {
                         let Ok(piece) = frame.into_data() else { continue };
                         match reading.take(&piece, store, self.receiver.as_ref()) {
-                            Ok(true) => (heard, any) = (Instant::now(), true),
+                            Ok(true) => {
+                                (heard, any) = (Instant::now(), true);
+                                self.judge(reading.roots(), leaves.borrow().as_deref());
+                            }
                             Ok(false) => {}
                             Err(why) => return End::Broken(format!("the control stream was closed: {why}")),
                         }
@@ -222,6 +228,15 @@ impl Session {
                     return End::Broken(format!("nothing was heard for {} s", SILENCE.as_secs()));
                 }
             }
+        }
+    }
+
+    /// Asks for another certificate when the root of the present one is trusted no longer: nobody takes it any more.
+    fn judge(&self, roots: Option<Vec<CertificateDer<'static>>>, leaf: Option<&Leaf>) {
+        let (Some(roots), Some(Leaf { issuer: Some(issuer), .. })) = (roots, leaf) else { return };
+        if !roots.contains(issuer) {
+            tracing::warn!("the tenant has another CA; another certificate is asked for");
+            self.refused.notify_one();
         }
     }
 

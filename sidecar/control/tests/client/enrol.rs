@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawlock_control::client::{EnrolError, enrol};
+use clawlock_control::{Encoded, ToClient};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -100,6 +101,21 @@ async fn a_certificate_that_the_operator_no_longer_takes_is_replaced() {
     client.until(|told| told.identities >= 2).await;
     control.refuse_streams(None);
     control.stream().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_whose_root_is_trusted_no_longer_is_replaced_at_once() {
+    let control = Control::start().await;
+    let mut client = Client::sidecar(&control);
+    let mut stream = control.stream().await;
+    let ToClient::Trust { mut roots, keys } = control.trust() else { panic!("no trust") };
+    // While a CA rolls, both are trusted.
+    roots.insert(0, Encoded(Authority::new().der.to_vec()));
+    stream.say(&[ToClient::Trust { roots: roots.clone(), keys: keys.clone() }]).await;
+    assert_eq!(client.until(|told| told.trusts == 1).await.identities, 1);
+    roots.truncate(1);
+    stream.say(&[ToClient::Trust { roots, keys }]).await;
+    assert_eq!(client.until(|told| told.identities == 2).await.trusts, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
