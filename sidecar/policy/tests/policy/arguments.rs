@@ -161,6 +161,17 @@ fn many_declared_numbers_are_counted() {
 }
 
 #[test]
+fn texts_that_are_copied_are_counted() {
+    let copies = "args.l.all(x, size([args.text, args.text]) == 2)";
+    let sent = |items: usize| {
+        let text = "a".repeat(25_600);
+        answer(copies, &put().json(&format!("{{\"text\":\"{text}\",\"l\":[{}1]}}", "1,".repeat(items - 1))))
+    };
+    assert_eq!(sent(300), Ok(true));
+    assert_eq!(sent(2_000), Err("the arguments are too large for this condition".into()));
+}
+
+#[test]
 fn every_place_gives_arguments() {
     assert_eq!(answer("args.key == \"k\" && size(args) == 1", &put()), Ok(true));
     let all = put().query("a=1&whole=2").form("b=x+y&truth=true");

@@ -320,6 +320,27 @@ fn explain_tells_what_every_rule_said() {
 }
 
 #[test]
+fn path_patterns_that_share_a_place_are_told_apart() {
+    let about = |name: &str, path: &str, tier: Tier| rule(name, http(&["stripe"], &[], &[path]), tier);
+    let rules = vec![
+        about("a", "/a*/x", Tier::Ask),
+        about("b", "/b*/x", Tier::Block),
+        about("any", "/*/x", Tier::Auto),
+        about("other", "/a*/y", Tier::Block),
+    ];
+    let policy = build(vec![tenant(vec![]), stripe(), enforce("acme/p", rules)]);
+    for (path, expected) in [
+        ("/ab/x", "ask ApprovalUnavailable"),
+        ("/bb/x", "deny TierBlock"),
+        ("/c/x", "allow"),
+        ("/ab/y", "deny TierBlock"),
+        ("/bb/y", "deny NoMatch"),
+    ] {
+        assert_eq!(short(&request("GET", path).decide(&policy)), expected, "{path}");
+    }
+}
+
+#[test]
 fn operations_are_found_by_method_and_path() {
     let policy = build(shell_policy());
     let name = |method: &str, path: &str| {

@@ -204,7 +204,14 @@ fn functions_take_what_they_are_for() {
         assert_eq!(of(&|value| format!("({value}).{date}() == 1")), set(&["timestamp"]), "{date}");
         assert_eq!(of(&|value| format!("time.now.{date}({value}) == 1")), text, "{date}");
     }
-    for wrong in ["size() == 1", "size(args.x, 1) == 1", "args.x.int() == 1", "getHours(time.now) == 1", "int() == 1"] {
+    for wrong in [
+        "size() == 1",
+        "size(args.x, 1) == 1",
+        "args.x.int() == 1",
+        "args.x.int(\"UTC\") == 1",
+        "getHours(time.now) == 1",
+        "int() == 1",
+    ] {
         assert!(!accepted(wrong), "{wrong}");
     }
 }
