@@ -67,6 +67,10 @@ fn without_an_enforcer_no_agent_starts_and_running_ones_close() -> Result<()> {
     let started = started(&late)?.ok_or("it does not run")?;
     assert!(started.as_str() >= before.trim(), "it started at {started}, before the network enforced at {before}");
     let healed = ("EgressIsolated", "True");
-    tenant.condition_is("tenantgateway", &tenant.platform, &tenant.name, healed, Duration::from_secs(60))?;
+    let condition =
+        tenant.condition_is("tenantgateway", &tenant.platform, &tenant.name, healed, Duration::from_secs(60))?;
+    println!("figure: network agent back: EgressIsolated says: {}", condition["message"]);
+    // What no NetworkPolicy closes is named.
+    assert!(condition["message"].as_str().is_some_and(|message| message.contains("their own node")), "{condition}");
     Ok(())
 }

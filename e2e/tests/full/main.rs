@@ -8,6 +8,7 @@ mod enforce_deletion;
 mod enforce_failures;
 mod enforce_forced;
 mod enforce_network;
+mod enforce_secrets;
 mod enforce_sidecar;
 mod enforce_writes;
 mod gitops;
