@@ -162,13 +162,14 @@ fn many_declared_numbers_are_counted() {
 
 #[test]
 fn texts_that_are_copied_are_counted() {
-    let copies = "args.l.all(x, size([args.text, args.text]) == 2)";
-    let sent = |items: usize| {
-        let text = "a".repeat(25_600);
-        answer(copies, &put().json(&format!("{{\"text\":\"{text}\",\"l\":[{}1]}}", "1,".repeat(items - 1))))
+    let sent = |copies: usize, items: usize| {
+        let (text, copied) = ("a".repeat(25_600), vec!["args.text"; copies].join(","));
+        let condition = format!("args.l.all(x, size([{copied}]) == {copies})");
+        answer(&condition, &put().json(&format!("{{\"text\":\"{text}\",\"l\":[{}1]}}", "1,".repeat(items - 1))))
     };
-    assert_eq!(sent(300), Ok(true));
-    assert_eq!(sent(2_000), Err("the arguments are too large for this condition".into()));
+    assert_eq!(sent(8, 200), Ok(true));
+    assert_eq!(sent(1, 900), Ok(true));
+    assert_eq!(sent(8, 900), Err("the arguments are too large for this condition".into()));
 }
 
 #[test]
