@@ -88,12 +88,14 @@ fn nodes() -> Result<Vec<String>> {
     Ok(nodes.iter().filter_map(|node| node.pointer("/metadata/name")?.as_str().map(str::to_owned)).collect())
 }
 
-fn new_name(program: &str) -> String {
-    format!("docker.io/library/clawlock-{program}:{VERSION}")
-}
-
 fn ctr(node: &str, args: &[&str]) -> Result<String> {
     program::run("docker", &[&["exec", node, "ctr", "-n", "k8s.io", "images"], args].concat())
+}
+
+/// The name under which a node has an image of ours: containerd puts a registry before it.
+fn named(node: &str, program: &str, tag: &str) -> Result<Option<String>> {
+    let (names, ending) = (ctr(node, &["ls", "-q"])?, format!("/clawlock-{program}:{tag}"));
+    Ok(names.lines().find(|name| name.ends_with(&ending)).map(str::to_owned))
 }
 
 /// Gives the release's images a second name in every node.
@@ -103,17 +105,21 @@ fn tag() -> Result<()> {
     for node in nodes()? {
         for program in PROGRAMS {
             let tag = installed["images"][program]["tag"].as_str().ok_or("the release has no tags of its own")?;
-            let old = format!("docker.io/library/clawlock-{program}:{tag}");
-            ctr(&node, &["tag", "--force", &old, &new_name(program)])?;
+            let old = named(&node, program, tag)?.ok_or_else(|| format!("{node} has no image of {program} {tag}"))?;
+            let new = old.strip_suffix(tag).map(|name| format!("{name}{VERSION}")).ok_or("it ends with its tag")?;
+            ctr(&node, &["tag", "--force", &old, &new])?;
         }
     }
     Ok(())
 }
 
 fn untag() -> Result<()> {
-    let names = PROGRAMS.map(new_name);
     for node in nodes()? {
-        ctr(&node, &[&["rm"], &names.each_ref().map(String::as_str)[..]].concat())?;
+        for program in PROGRAMS {
+            if let Some(name) = named(&node, program, VERSION)? {
+                ctr(&node, &["rm", &name])?;
+            }
+        }
     }
     Ok(())
 }
