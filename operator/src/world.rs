@@ -94,7 +94,8 @@ impl World {
             halts: Shelf::new(&policy),
             namespaces: Shelf::new(&[&policy_bell, &tenant_bell, &pod_bell]),
             pods: Shelf::new(&[&policy_bell, &tenant_bell, &pod_bell]),
-            nodes: Shelf::new(&[&pod_bell]),
+            // Any watch may be the last to begin, and whoever waits for all of them listens to the tenants' bell.
+            nodes: Shelf::new(&[&tenant_bell, &pod_bell]),
             managed: Managed::new(&tenant_bell),
             stored: Shelf::new(&[&stored_bell, &tenant_bell]),
             reports: Shelf::new(&[&tenant_bell]),
@@ -270,4 +271,34 @@ pub(crate) struct Namespaces {
     pub(crate) platform: BTreeSet<String>,
     /// Where agents run.
     pub(crate) agents: BTreeSet<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whichever_watch_begins_last_whoever_waits_for_all_hears_of_it() {
+        // No request is ever sent by it.
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+        let world = World::new(client, "clawlock-system", Arc::new(Metrics::new()));
+        let begin: [&dyn Fn(); 9] = [
+            &|| world.gateways.replace("", BTreeMap::new()),
+            &|| world.namespaces.replace("", BTreeMap::new()),
+            &|| world.pods.replace("", BTreeMap::new()),
+            &|| world.nodes.replace("", BTreeMap::new()),
+            &|| world.stored.replace("clawlock-system", BTreeMap::new()),
+            &|| world.secrets.replace("clawlock-system", BTreeMap::new()),
+            &|| world.upstreams.replace("", BTreeMap::new()),
+            &|| world.policies.replace("", BTreeMap::new()),
+            &|| world.halts.replace("", BTreeMap::new()),
+        ];
+        for (number, begin) in begin.into_iter().enumerate() {
+            let heard = world.tenant_bell.listen();
+            begin();
+            assert!(heard.has_changed().unwrap(), "watch {number}");
+        }
+    }
 }
