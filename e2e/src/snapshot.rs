@@ -24,11 +24,13 @@ const OURS: &str = "app.kubernetes.io/managed-by=clawlock-operator";
 /// When something cannot be read.
 pub fn take(tenant: &Tenant) -> Result<Snapshot> {
     let mut snapshot = Snapshot::new();
-    let mut address = None;
+    let (mut address, mut uids) = (None, Vec::new());
     for namespace in [&tenant.platform, &tenant.name] {
         for object in tenant.kubectl.list(namespace, MADE, OURS)? {
             let cluster_ip = object.pointer("/spec/clusterIP").and_then(Value::as_str).filter(|ip| *ip != "None");
             address = address.or(cluster_ip.map(str::to_owned));
+            // Pods of the gateway carry that of their ServiceAccount.
+            uids.extend(object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned));
             snapshot.insert(title(&object), essence(&object));
         }
     }
@@ -44,6 +46,7 @@ pub fn take(tenant: &Tenant) -> Result<Snapshot> {
     snapshot.extend(statuses(tenant)?);
     let replaced = |text: String| {
         let text = text.replace(&tenant.name, "TENANT");
+        let text = uids.iter().fold(text, |text, uid| text.replace(uid, "UID"));
         address.iter().fold(text, |text, address| text.replace(address, "ADDRESS"))
     };
     let neutral = |(name, value): (String, Value)| {
