@@ -5,21 +5,17 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{Agent, Result};
+use crate::{Agent, Result, program};
 
 /// Where the tools' program is put in a node.
 const TOOLS: &str = "/usr/local/bin/clawlock-e2e-tools";
 
-/// Runs `docker`, which has the nodes as containers.
+/// Runs a command in a node, as its root. Nodes are containers of `docker`.
 ///
 /// # Errors
 /// With what it printed to standard error, when it fails.
-pub fn docker(args: &[&str]) -> Result<String> {
-    let output = Command::new("docker").args(args).output().map_err(|error| format!("docker: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
+pub fn run(node: &str, args: &[&str]) -> Result<String> {
+    program::run("docker", &[&["exec", node], args].concat())
 }
 
 /// A container as its node sees it: its first process, and the folders where the node keeps what is the pod's.
@@ -46,12 +42,12 @@ impl Container {
         let id = status.map(|status| text(status, "/containerID")).unwrap_or_default();
         let id = id.strip_prefix("containerd://").ok_or_else(|| format!("{}: no container {container}", agent.name))?;
         let node = text(&pod, "/spec/nodeName");
-        let tasks = docker(&["exec", &node, "ctr", "-n", "k8s.io", "task", "ls"])?;
+        let tasks = run(&node, &["ctr", "-n", "k8s.io", "task", "ls"])?;
         let mut fields = tasks.lines().map(str::split_whitespace);
         let pid = fields.find_map(|mut line| (line.next() == Some(id)).then(|| line.next()).flatten());
         let pid = pid.ok_or_else(|| format!("{}: container {container} does not run", agent.name))?.to_owned();
         let tools = std::env::var("E2E_TOOLS").map_err(|_| "E2E_TOOLS is not set; run the tests with make e2e")?;
-        docker(&["cp", "--quiet", &tools, &format!("{node}:{TOOLS}")])?;
+        program::run("docker", &["cp", "--quiet", &tools, &format!("{node}:{TOOLS}")])?;
         Ok(Self { node, pid, pod: text(&pod, "/metadata/uid") })
     }
 
@@ -68,13 +64,13 @@ impl Container {
     /// # Errors
     /// When the node does not answer.
     pub fn search_node(&self, words: &[&str]) -> Result<Value> {
-        let logs = docker(&["exec", &self.node, "sh", "-c", &format!("echo /var/log/pods/*_{}", self.pod)])?;
+        let logs = run(&self.node, &["sh", "-c", &format!("echo /var/log/pods/*_{}", self.pod)])?;
         let volumes = format!("/var/lib/kubelet/pods/{}", self.pod);
         self.run(&[&["search", "-dir", logs.trim(), "-dir", &volumes], words].concat())
     }
 
     fn run(&self, args: &[&str]) -> Result<Value> {
-        let text = docker(&[&["exec", &self.node, TOOLS], args].concat())?;
+        let text = run(&self.node, &[&[TOOLS], args].concat())?;
         serde_json::from_str(&text).map_err(|error| format!("{args:?} printed {text:?}: {error}"))
     }
 

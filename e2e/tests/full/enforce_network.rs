@@ -56,7 +56,7 @@ fn without_an_enforcer_no_agent_starts_and_running_ones_close() -> Result<()> {
     assert_eq!(condition["reason"], "CanaryAnswered");
     assert_eq!(started(&late)?, None, "an agent started on a node that does not enforce");
 
-    let before = node::run(node, &["date", "-u", "+%Y-%m-%dT%H:%M:%SZ"])?;
+    let before = clawlock_e2e::node::run(node, &["date", "-u", "+%Y-%m-%dT%H:%M:%SZ"])?;
     drop(unenforced);
     let enforced = Instant::now();
     works(&running, &tenant)?;

@@ -2,12 +2,10 @@
 //! their health. Nothing differs after the second time, whatever the operator has written meanwhile.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use clawlock_e2e::{Kubectl, Result, Tenant, agent, eventually};
+use clawlock_e2e::{Kubectl, Result, Tenant, agent, eventually, program};
 use serde_json::Value;
 
 /// The field manager of a GitOps controller.
@@ -27,14 +25,6 @@ fn diff(source: &[&str], input: &str) -> Result<()> {
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn helm(args: &[&str]) -> Result<String> {
-    let output = Command::new("helm").args(args).output().map_err(|error| format!("helm: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("helm {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -57,11 +47,11 @@ fn base(root: &Path) -> Result<String> {
     let write =
         |file: &Path, text: String| fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()));
     let values = root.join("values.json");
-    write(&values, helm(&["get", "values", "clawlock", "--namespace", RELEASE, "--output", "json"])?)?;
+    write(&values, program::run("helm", &["get", "values", "clawlock", "--namespace", RELEASE, "--output", "json"])?)?;
     let (chart, values) = (project("charts/clawlock"), values.display().to_string());
     let args =
         ["template", "clawlock", &chart.display().to_string(), "--namespace", RELEASE, "--no-hooks", "-f", &values];
-    write(&root.join(base).join("release.yaml"), helm(&args)?)?;
+    write(&root.join(base).join("release.yaml"), program::run("helm", &args)?)?;
     Ok(root.join(base).display().to_string())
 }
 
@@ -147,14 +137,9 @@ fn gitops_applied_twice_a_tenant_has_no_difference() -> Result<()> {
 /// What Argo CD says of an object: status and message.
 fn health(object: &Value) -> Result<(String, String)> {
     let program = std::env::var("E2E_HEALTH").map_err(|_| "E2E_HEALTH is not set; run the tests with make e2e-full")?;
-    let mut command = Command::new(program);
-    let child = command.arg(project("deploy/argocd/health.lua")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| format!("health: {error}"))?;
-    let mut stdin = child.stdin.take().ok_or("health has no standard input")?;
-    stdin.write_all(object.to_string().as_bytes()).map_err(|error| format!("health: {error}"))?;
-    drop(stdin);
-    let output = child.wait_with_output().map_err(|error| format!("health: {error}"))?;
-    let answer: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("health: {error}"))?;
+    let check = project("deploy/argocd/health.lua");
+    let output = program::run_with(&program, &[&check.to_string_lossy()], &object.to_string())?;
+    let answer: Value = serde_json::from_str(&output).map_err(|error| format!("health: {error}"))?;
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     Ok((text("status"), text("message")))
 }

@@ -1,20 +1,10 @@
 //! A node, as its root has it.
 
-use std::process::Command;
 use std::time::Duration;
 
+use clawlock_e2e::node::run;
 use clawlock_e2e::{Agent, Kubectl, Result, Tenant, agent, eventually};
 use serde_json::Value;
-
-/// Runs a command on a node.
-pub(crate) fn run(node: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new("docker").arg("exec").arg(node).args(args).output();
-    let output = output.map_err(|error| format!("docker: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("{} on {node}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
-}
 
 /// The node of a pod.
 pub(crate) fn of(pod: &Value) -> Result<String> {

@@ -1,9 +1,6 @@
 //! The release as somebody breaks it and puts it right again.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-
-use clawlock_e2e::{Kubectl, Result};
+use clawlock_e2e::{Kubectl, Result, program};
 
 /// Its namespace.
 pub(crate) const RELEASE: &str = "clawlock-system";
@@ -12,20 +9,6 @@ pub(crate) const RELEASE: &str = "clawlock-system";
 pub(crate) fn back(role: &str) -> Result<()> {
     let deployment = format!("deployment/clawlock-{role}");
     Kubectl::admin().run(&["rollout", "status", "-n", RELEASE, &deployment, "--timeout=180s"]).map(drop)
-}
-
-/// Runs helm.
-fn helm(args: &[&str], input: &str) -> Result<String> {
-    let failed = |error: std::io::Error| format!("helm: {error}");
-    let mut command = Command::new("helm");
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    child.stdin.take().ok_or("helm has no standard input")?.write_all(input.as_bytes()).map_err(failed)?;
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("helm {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// A chart of this checkout.
@@ -41,10 +24,10 @@ pub(crate) struct Uninstalled {
 impl Uninstalled {
     /// Uninstalls the release and then the definitions, as the page on the first minutes says.
     pub(crate) fn all() -> Result<Self> {
-        let values = helm(&["get", "values", "clawlock", "-n", RELEASE, "-o", "json"], "")?;
+        let values = program::run("helm", &["get", "values", "clawlock", "-n", RELEASE, "-o", "json"])?;
         let this = Self { values };
-        helm(&["uninstall", "clawlock", "-n", RELEASE, "--wait", "--timeout=2m"], "")?;
-        helm(&["uninstall", "clawlock-crds"], "")?;
+        program::run("helm", &["uninstall", "clawlock", "-n", RELEASE, "--wait", "--timeout=2m"])?;
+        program::run("helm", &["uninstall", "clawlock-crds"])?;
         Ok(this)
     }
 
@@ -53,7 +36,7 @@ impl Uninstalled {
         install_definitions()?;
         let chart = chart("clawlock");
         let args = ["upgrade", "--install", "clawlock", &chart, "-n", RELEASE, "-f", "-", "--wait", "--timeout=5m"];
-        helm(&args, &self.values).map(drop)
+        program::run_with("helm", &args, &self.values).map(drop)
     }
 }
 
@@ -68,7 +51,7 @@ impl Drop for Uninstalled {
 
 /// Installs the definitions, or what is missing of them.
 fn install_definitions() -> Result<()> {
-    helm(&["upgrade", "--install", "clawlock-crds", &chart("clawlock-crds")], "").map(drop)
+    program::run("helm", &["upgrade", "--install", "clawlock-crds", &chart("clawlock-crds")]).map(drop)
 }
 
 /// A definition that is deleted by somebody who means it, for as long as this lives.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clawlock_e2e::{Agent, Kubectl, Load, Result, Tenant, eventually, program};
+use clawlock_e2e::{Agent, Kubectl, Load, Result, Tenant, eventually, node, program};
 use serde_json::Value;
 
 use crate::creations::{Creations, Made};
@@ -89,7 +89,7 @@ fn nodes() -> Result<Vec<String>> {
 }
 
 fn ctr(node: &str, args: &[&str]) -> Result<String> {
-    program::run("docker", &[&["exec", node, "ctr", "-n", "k8s.io", "images"], args].concat())
+    node::run(node, &[&["ctr", "-n", "k8s.io", "images"], args].concat())
 }
 
 /// The name under which a node has an image of ours: containerd puts a registry before it.
