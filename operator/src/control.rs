@@ -24,13 +24,14 @@ use bytes::Bytes;
 use clawlock_control::message::MAX_CERTIFICATE_REQUEST;
 use clawlock_control::{CERTIFICATES, Problem, STREAM};
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
@@ -59,6 +60,7 @@ use streams::Streams;
 use tls::{Configs, tenant_of};
 
 type Body = BoxBody<Bytes, Infallible>;
+type Answering = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// What the control API serves from.
 pub(crate) struct Control<R> {
@@ -134,31 +136,25 @@ pub(crate) async fn serve<R: Reviewer>(listener: TcpListener, control: Control<R
 
 async fn connection<R: Reviewer>(server: &Arc<Server<R>>, tcp: TcpStream) -> Result<(), String> {
     tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(server, tcp)).await;
-    let Handshake { tenant, tls, gate } = handshake.map_err(|_| "the handshake took too long")??;
-    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|der| der.clone().into_owned());
-    let _unproven = match certificate {
-        Some(_) => None,
-        None => {
-            Some(gate.unproven.try_acquire().map_err(|_| "too many connections of the tenant have no certificate")?)
-        }
+    // Ten thousand of these futures stand for half an hour: what was needed for the handshake is not kept.
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(handshake(server, tcp))).await;
+    let (at_work, _held, http) = {
+        let Handshake { tenant, tls, gate } = handshake.map_err(|_| "the handshake took too long")??;
+        let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = certificate.map(|der| der.clone().into_owned());
+        let unproven = match certificate {
+            Some(_) => None,
+            None => Some(
+                gate.unproven
+                    .clone()
+                    .try_acquire_owned()
+                    .map_err(|_| "too many connections of the tenant have no certificate")?,
+            ),
+        };
+        let connection = Connection { server: server.clone(), tenant, certificate, open: AtomicUsize::new(0) };
+        let connection = Arc::new(connection);
+        (connection.clone(), (gate, unproven), http(connection, tls))
     };
-    let connection = Arc::new(Connection { server: server.clone(), tenant, certificate, open: AtomicUsize::new(0) });
-    let at_work = connection.clone();
-    let service = service_fn(move |request| {
-        let connection = connection.clone();
-        async move { Ok::<_, Infallible>(connection.answer(request).await) }
-    });
-    let http = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .max_concurrent_streams(REQUESTS)
-        .max_header_list_size(HEADERS)
-        .max_send_buf_size(SEND_BUFFER)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .serve_connection(TokioIo::new(tls), service);
     let mut http = std::pin::pin!(http);
     loop {
         tokio::select! {
@@ -172,6 +168,32 @@ async fn connection<R: Reviewer>(server: &Arc<Server<R>>, tcp: TcpStream) -> Res
             }
         }
     }
+}
+
+/// Speaks HTTP on a connection. The work on a request is boxed: the task of a stream that was answered lives as long
+/// as the stream, and must not be as large as the work on a request for a certificate.
+fn http<R: Reviewer>(
+    connection: Arc<Connection<R>>,
+    tls: TlsStream<TcpStream>,
+) -> http2::Connection<
+    TokioIo<TlsStream<TcpStream>>,
+    impl HttpService<Incoming, ResBody = Body, Error = Infallible, Future = Answering>,
+    TokioExecutor,
+> {
+    let service = service_fn(move |request| -> Answering {
+        let connection = connection.clone();
+        Box::pin(async move { Ok(connection.answer(request).await) })
+    });
+    http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_concurrent_streams(REQUESTS)
+        .max_header_list_size(HEADERS)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .serve_connection(TokioIo::new(tls), service)
 }
 
 /// A connection after its handshake.

@@ -131,13 +131,21 @@ impl Server {
                 self.turn();
                 self.ready.send_replace(true);
             }
-            let changed = tokio::select! {
-                changed = stored.changed() => changed,
-                changed = pods.changed() => changed,
-                changed = secrets.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
+            let mut behind = true;
+            while behind {
+                behind = self.board.catch_up(&self.signer);
+                let changed = tokio::select! {
+                    biased;
+                    changed = stored.changed() => changed,
+                    changed = pods.changed() => changed,
+                    changed = secrets.changed() => changed,
+                    () = tokio::task::yield_now(), if behind => continue,
+                };
+                if changed.is_err() {
+                    return;
+                }
+                // What is new goes before those who only lag behind.
+                behind = false;
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clawlock_compile::objects::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLE_LABEL, Role, TENANT_LABEL};
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, Secret};
+use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace, Node, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client};
@@ -23,7 +23,7 @@ use kube::{Api, Client};
 use crate::metrics::Metrics;
 use crate::store::STORED_LABEL;
 use managed::Managed;
-use pod::{Machine, Place, PodFacts as _};
+use pod::{Machine, Place, Pod};
 use resource::{Kind, Read};
 use shelf::{Bell, Item, Shelf};
 use watch::{Family, Watch};
@@ -55,7 +55,7 @@ pub(crate) struct World {
     /// ConfigMaps of the platform namespaces.
     pub(crate) config_maps: Family<ConfigMap, ConfigMap>,
     /// Pods of the agents' namespaces that carry no role of ours.
-    pub(crate) others: Family<Pod, Pod>,
+    pub(crate) others: Family<v1::Pod, Pod>,
     /// NetworkPolicies of the agents' namespaces.
     pub(crate) network_policies: Family<NetworkPolicy, NetworkPolicy>,
     /// Something changed that policy depends on.
@@ -130,7 +130,7 @@ impl World {
         self.managed.spawn(&self.client, &self.metrics);
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         self.watch(Api::<Namespace>::all(self.client.clone()), TENANT_LABEL, &self.namespaces, pod::place);
-        self.watch(Api::<Pod>::all(self.client.clone()), ROLE_LABEL, &self.pods, pod::pod);
+        self.watch(Api::<v1::Pod>::all(self.client.clone()), ROLE_LABEL, &self.pods, pod::pod);
         self.watch(Api::<Node>::all(self.client.clone()), "", &self.nodes, pod::machine);
         let release = || self.client.clone();
         let maps = || Api::<ConfigMap>::namespaced(release(), &self.release);
@@ -247,9 +247,8 @@ impl World {
     /// Addresses of the tripwires that run.
     pub(crate) fn tripwires(&self) -> Vec<IpAddr> {
         let pods = self.pods.in_namespace(&self.release);
-        let running =
-            pods.iter().filter(|pod| pod.label(ROLE_LABEL) == Some(Role::Tripwire.as_str()) && pod.is_ready());
-        let mut addresses: Vec<IpAddr> = running.flat_map(|pod| pod.addresses()).collect();
+        let running = pods.iter().filter(|pod| pod.label(ROLE_LABEL) == Some(Role::Tripwire.as_str()) && pod.is_ready);
+        let mut addresses: Vec<IpAddr> = running.flat_map(|pod| pod.addresses.clone()).collect();
         addresses.sort();
         addresses.dedup();
         addresses

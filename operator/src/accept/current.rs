@@ -8,9 +8,8 @@ use clawlock_compile::{Kind, ObjectRef, Resources, Tenant, Unreadable};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::replica::Report;
-use crate::store::{StoredTenant, labels_digest};
+use crate::store::StoredTenant;
 use crate::world::World;
-use crate::world::pod::PodFacts as _;
 use crate::world::resource::Read;
 use crate::world::shelf::Shelf;
 
@@ -98,12 +97,8 @@ fn config_maps(world: &World, good: &Resources) -> Vec<ConfigMap> {
 pub(super) fn agents(world: &World, tenant: &Tenant) -> BTreeMap<String, String> {
     let namespaces: BTreeSet<&str> = tenant.namespaces().collect();
     let pods = world.pods_of(Role::Agent, tenant.name());
-    let own = pods.iter().filter(|pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        namespaces.contains(namespace)
-    });
-    own.map(|pod| (pod.uid_text().to_owned(), labels_digest(&pod.metadata.labels.clone().unwrap_or_default())))
-        .collect()
+    let own = pods.iter().filter(|pod| namespaces.contains(pod.namespace.as_str()));
+    own.map(|pod| (pod.uid.clone(), pod.labels_digest.clone())).collect()
 }
 
 /// The largest generation of a tenant that a status or a replica has seen: a state that was lost must not

@@ -11,7 +11,6 @@ use kube::api::ApiResource;
 use crate::cluster::{WriteError, Writer};
 use crate::store::{StoredTenant, is_object};
 use crate::world::World;
-use crate::world::pod::PodFacts as _;
 
 /// How long a ConfigMap stays after it was needed last.
 const KEEP: Duration = Duration::from_secs(600);
@@ -65,7 +64,7 @@ fn dead_reports(world: &World) -> Vec<String> {
     let alive: BTreeSet<String> = pods
         .iter()
         .filter(|pod| pod.label(ROLE_LABEL) == Some(Role::Operator.as_str()))
-        .filter_map(|pod| pod.metadata.name.as_deref().map(replica))
+        .map(|pod| replica(&pod.name))
         .collect();
     if alive.is_empty() {
         return Vec::new();

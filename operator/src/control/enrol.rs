@@ -12,7 +12,6 @@ use clawlock_compile::objects::sidecar::{Standing, standing};
 use clawlock_control::{CertificateAnswer, CertificateRequest, Encoded, Problem};
 use clawlock_policy::SpiffeId;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Pod;
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKey, SanType};
 use rustls::pki_types::CertificateSigningRequestDer;
 
@@ -23,7 +22,7 @@ use super::token::{Claims, claims};
 use crate::clock::now_ms;
 use crate::metrics::Enrolled;
 use crate::pki::tenant::TenantCa;
-use crate::world::pod::PodFacts as _;
+use crate::world::pod::Pod;
 
 /// Largest signing request in bytes; one with a P-256 key has some 300.
 const MAX_CSR: usize = 8 * 1024;
@@ -182,7 +181,7 @@ fn check_pod(tenant: &Tenant, pod: &Pod, role: Role) -> Result<(), Refusal> {
     if pod.label(TENANT_LABEL) != Some(tenant.name()) || pod.label(ROLE_LABEL) != Some(role.as_str()) {
         return Err(Refusal::pod("the pod was not injected for this tenant; create it anew"));
     }
-    if role == Role::Agent && standing(pod, tenant) != Standing::Governed {
+    if role == Role::Agent && standing(&pod.view, tenant) != Standing::Governed {
         return Err(Refusal::pod("the pod has no sidecar as its first container; create it anew"));
     }
     Ok(())

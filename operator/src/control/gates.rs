@@ -16,7 +16,7 @@ pub(super) struct Gate {
     /// Handshakes.
     pub(super) handshakes: Semaphore,
     /// Connections without a client certificate.
-    pub(super) unproven: Semaphore,
+    pub(super) unproven: Arc<Semaphore>,
 }
 
 /// A gate per tenant.
@@ -31,7 +31,7 @@ impl Gates {
             // One that nobody holds has nothing to remember.
             gates.retain(|_, gate| Arc::strong_count(gate) > 1);
         }
-        let new = || Gate { handshakes: Semaphore::new(HANDSHAKES), unproven: Semaphore::new(UNPROVEN) };
+        let new = || Gate { handshakes: Semaphore::new(HANDSHAKES), unproven: Arc::new(Semaphore::new(UNPROVEN)) };
         gates.entry(tenant.to_owned()).or_insert_with(|| Arc::new(new())).clone()
     }
 }

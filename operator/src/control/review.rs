@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clawlock_compile::objects::names::AUDIENCE;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::limits::{REVIEW_TIMEOUT, REVIEWS};
 use super::token::Claims;
 use crate::cluster::Brief;
+use crate::world::pod::Pod;
 
 /// The names under which the API server says which pod a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
@@ -64,12 +65,12 @@ impl ApiServer {
             ReviewError::Unavailable
         })?;
         confirm(&answer.status.unwrap_or_default(), claims)?;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &claims.namespace);
+        let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), &claims.namespace);
         let pod = pods.get_opt(&claims.pod).await.map_err(|error| {
             tracing::warn!("a token's pod could not be read: {}", Brief(&error));
             ReviewError::Unavailable
         })?;
-        pod.filter(|pod| pod.metadata.uid.as_ref() == Some(&claims.uid)).ok_or(ReviewError::Gone)
+        pod.map(|pod| Pod::of(&pod)).filter(|pod| pod.uid == claims.uid).ok_or(ReviewError::Gone)
     }
 }
 

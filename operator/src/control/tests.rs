@@ -12,7 +12,7 @@ use clawlock_control::ToServer;
 use clawlock_control::client::{self, Canaries, Config, Dial, Dialling, EnrolError, Identity, Receiver, Trust};
 use clawlock_policy::SpiffeId;
 use clawlock_policy::envelope::SigningKey;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1;
 use kube::Client;
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType};
 use serde_json::json;
@@ -34,7 +34,7 @@ use crate::serving::trust::Authorities;
 use crate::serving::{self, Board, Served, ServedTenant};
 use crate::store::Memory;
 use crate::world::World;
-use crate::world::pod::Place;
+use crate::world::pod::{Place, Pod};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
@@ -45,7 +45,7 @@ struct Fake {
 
 impl Reviewer for Fake {
     async fn review(&self, _: &str, claims: &Claims) -> Result<Pod, ReviewError> {
-        let pod = self.pods.get(&claims.pod).filter(|pod| pod.metadata.uid.as_ref() == Some(&claims.uid));
+        let pod = self.pods.get(&claims.pod).filter(|pod| pod.uid == claims.uid);
         pod.cloned().ok_or(ReviewError::Gone)
     }
 }
@@ -71,14 +71,27 @@ fn resources() -> Resources {
     resources
 }
 
+/// The resources, and a halt of those that it selects.
+fn halted(selector: &serde_json::Value) -> Resources {
+    let mut halted = resources();
+    let halt = json!({
+        "apiVersion": "clawlock.dev/v1alpha1", "kind": "AgentHalt",
+        "metadata": {"name": "stop", "namespace": "acme"},
+        "spec": {"agentSelector": selector, "reason": "stop"},
+    });
+    halted.halts.push(serde_json::from_value(halt).unwrap());
+    halted
+}
+
 fn pod(namespace: &str, name: &str, uid: &str, role: &str, account: &str) -> Pod {
     let labels = json!({"clawlock.dev/role": role, "clawlock.dev/tenant": "acme"});
-    serde_json::from_value(json!({
+    let pod: v1::Pod = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": namespace, "uid": uid, "labels": labels},
         "spec": {"serviceAccountName": account, "initContainers": [{"name": "clawlock", "restartPolicy": "Always"}], "containers": []},
         "status": {"phase": "Running"},
     }))
-    .unwrap()
+    .unwrap();
+    Pod::of(&pod)
 }
 
 struct Replica {
@@ -131,7 +144,7 @@ async fn replica(pods: &[Pod]) -> Replica {
         acks: acks.clone(),
         signer: signer.clone(),
         world: world.clone(),
-        reviewer: Fake { pods: pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), pod.clone())).collect() },
+        reviewer: Fake { pods: pods.iter().map(|pod| (pod.name.clone(), pod.clone())).collect() },
         issuer: watch::channel(Some("https://kubernetes".to_owned())).1,
         metrics,
     };
@@ -143,7 +156,7 @@ async fn replica(pods: &[Pod]) -> Replica {
 }
 
 fn put(world: &World, pod: &Pod) {
-    let key = (pod.metadata.namespace.clone().unwrap(), pod.metadata.name.clone().unwrap());
+    let key = (pod.namespace.clone(), pod.name.clone());
     world.pods.put(key, Arc::new(pod.clone()));
 }
 
@@ -279,17 +292,30 @@ async fn an_edit_reaches_an_open_stream() {
     let (_reports, reports) = mpsc::channel::<ToServer>(1);
     tokio::spawn(client::run(config, heard.clone(), reports));
     heard.wait_for("synced").await;
-    let mut halted = resources();
-    let halt = json!({
-        "apiVersion": "clawlock.dev/v1alpha1", "kind": "AgentHalt",
-        "metadata": {"name": "stop", "namespace": "acme"},
-        "spec": {"agentSelector": {}, "reason": "stop"},
-    });
-    halted.halts.push(serde_json::from_value(halt).unwrap());
-    let now = served(&halted, 4);
+    let now = served(&halted(&json!({})), 4);
     replica.served.send_replace(now.clone());
     replica.board.update(&now, &replica.world, &replica.signer);
     heard.wait_for("assignment of 3 documents").await;
+}
+
+#[tokio::test]
+async fn an_edit_goes_to_whom_it_is_about_before_the_others_get_its_generation() {
+    let mut other = pod("acme", "other-0", "uid-2", "agent", "bot");
+    other.view.labels.insert("app".to_owned(), "other".to_owned());
+    let replica = replica(&[agent(), other]).await;
+    let board = &replica.board;
+    let generations = || {
+        let own = ["uid-1", "uid-2"].map(|uid| board.agent("acme", uid).unwrap().borrow().as_ref().unwrap().generation);
+        let told = board.tenant("acme").unwrap();
+        let told = told.borrow().values().map(|issued| issued.generation).collect::<Vec<_>>();
+        (own, told)
+    };
+    assert_eq!(generations(), ([3, 3], vec![3, 3]));
+    let now = served(&halted(&json!({"matchLabels": {"app": "other"}})), 4);
+    board.update(&now, &replica.world, &replica.signer);
+    assert_eq!(generations(), ([3, 4], vec![3, 4]));
+    assert!(!board.catch_up(&replica.signer), "nobody is left");
+    assert_eq!(generations(), ([4, 4], vec![4, 4]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,7 +342,7 @@ async fn enrol(replica: &Replica, token: &str) -> Result<(), EnrolError> {
 #[tokio::test(flavor = "multi_thread")]
 async fn class02_only_the_token_of_a_living_pod_of_the_tenant_gets_a_certificate() {
     let mut bare = pod("acme", "bare-0", "uid-b", "agent", "bot");
-    bare.spec.as_mut().unwrap().init_containers = None;
+    bare.view.is_injected = false;
     let unlabelled = pod("acme", "other-0", "uid-o", "tripwire", "bot");
     let replica = replica(&[agent(), bare, unlabelled]).await;
     assert!(enrol(&replica, &pod_token(AGENT.0, AGENT.1, AGENT.2, AGENT.3)).await.is_ok());

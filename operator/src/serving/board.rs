@@ -9,18 +9,19 @@ use clawlock_compile::objects::names::{ROLE_LABEL, Role, TENANT_LABEL};
 use clawlock_compile::objects::sidecar::{Standing, standing};
 use clawlock_compile::{Pod as AgentPod, Ticket};
 use clawlock_policy::{codec, envelope};
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::{Served, ServedTenant};
 use crate::clock::{millis, now_ms};
 use crate::pki::signing::Signer;
-use crate::store::labels_digest;
 use crate::world::World;
-use crate::world::pod::PodFacts as _;
+use crate::world::pod::Pod;
 
 /// How long an assignment holds without being renewed.
 pub(crate) const TICKET: Duration = Duration::from_secs(12 * 3600);
+
+/// Assignments that are signed without a pause: some milliseconds, in which nobody else can look at the board.
+const CHUNK: usize = 100;
 
 /// A document and its signed envelope.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ struct Inner {
     served: Option<Arc<Served>>,
     /// Pods that a fresh read did not show, although the watch does.
     gone: HashSet<String>,
+    /// Agents for which nothing changes but the generation.
+    behind: VecDeque<String>,
 }
 
 /// A pod that has an identity.
@@ -121,43 +124,64 @@ impl Board {
         self.lock().tenants.get(tenant).map(watch::Sender::subscribe).ok_or(Gone)
     }
 
-    /// Brings the board up to date. Answers how many agents there are.
+    /// Brings the board up to date for whom something changed. An edit is about few pods, and they must not wait until
+    /// all others have its generation as well: that is left to [`Self::catch_up`]. Answers how many agents there are.
     pub(crate) fn update(&self, served: &Arc<Served>, world: &World, signer: &Signer) -> usize {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let same = inner.served.as_ref().is_some_and(|old| Arc::ptr_eq(old, served));
         inner.served = Some(served.clone());
+        if !same {
+            inner.behind.clear();
+        }
         let all = world.pods.all();
-        inner.gone.retain(|uid| all.iter().any(|pod| pod.uid_text() == uid));
-        let pods = all.into_iter().filter(|pod| !inner.gone.contains(pod.uid_text()));
+        inner.gone.retain(|uid| all.iter().any(|pod| pod.uid == *uid));
+        let pods = all.into_iter().filter(|pod| !inner.gone.contains(&pod.uid));
         let pods: Vec<(Arc<Pod>, String, Role)> = pods.filter_map(|pod| placed(pod, served, world)).collect();
-        let present: HashSet<&str> = pods.iter().map(|(pod, _, _)| pod.uid_text()).collect();
+        let present: HashSet<&str> = pods.iter().map(|(pod, _, _)| pod.uid.as_str()).collect();
         let before = inner.pods.len();
         inner.pods.retain(|uid, _| present.contains(uid.as_str()));
         let mut changed = !same || inner.pods.len() != before;
         let mut agents = 0;
-        let mut waiting = VecDeque::new();
         for (pod, tenant, role) in pods {
             agents += usize::from(role == Role::Agent);
-            let known = inner.pods.get(pod.uid_text()).filter(|entry| entry.tenant == tenant && entry.role == role);
+            let known = inner.pods.get(&pod.uid).filter(|entry| entry.tenant == tenant && entry.role == role);
             if known.is_some_and(|entry| same && Arc::ptr_eq(&entry.pod, &pod)) {
                 continue;
             }
             changed = true;
             let issued = known.map_or_else(|| watch::channel(None).0, |entry| entry.issued.clone());
             let entry = Entry { pod, tenant, role, issued };
-            // An edit is about few pods, and they must not wait until the others have its generation as well.
-            if entry.has_news(served) { waiting.push_front(entry) } else { waiting.push_back(entry) }
-        }
-        for entry in waiting {
-            entry.issue(served, signer, &mut inner.documents, false);
-            inner.pods.insert(entry.pod.uid_text().to_owned(), entry);
+            if entry.has_news(served) {
+                entry.issue(served, signer, &mut inner.documents, false);
+            } else {
+                inner.behind.push_back(entry.pod.uid.clone());
+            }
+            inner.pods.insert(entry.pod.uid.clone(), entry);
         }
         if changed {
             inner.tell_tenants(served);
             self.updated.send_modify(|count| *count = count.wrapping_add(1));
         }
         agents
+    }
+
+    /// Signs the new generation for some of those who have nothing else new. Answers whether any are left.
+    pub(crate) fn catch_up(&self, signer: &Signer) -> bool {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let Some(served) = inner.served.clone().filter(|_| !inner.behind.is_empty()) else { return false };
+        let some = inner.behind.len().min(CHUNK);
+        for uid in inner.behind.drain(..some) {
+            if let Some(entry) = inner.pods.get(&uid) {
+                entry.issue(&served, signer, &mut inner.documents, false);
+            }
+        }
+        let left = !inner.behind.is_empty();
+        if !left {
+            inner.tell_tenants(&served);
+        }
+        left
     }
 
     /// The UIDs of a tenant's agents.
@@ -196,13 +220,12 @@ impl Board {
 }
 
 impl Entry {
-    /// Whether other documents hold for the pod than it was told.
+    /// Whether something else holds for the pod than it was told, beside the generation.
     fn has_news(&self, served: &Served) -> bool {
-        let (namespace, labels) = (self.pod.metadata.namespace.as_deref(), self.pod.metadata.labels.as_ref());
-        let digests = served.compilation.digests(namespace.unwrap_or_default(), labels.unwrap_or(&BTreeMap::new()));
         let told = self.issued.borrow();
-        let told = told.as_ref().into_iter().flat_map(|issued| &issued.documents);
-        !told.map(|document| document.digest.as_str()).eq(digests)
+        let Some(told) = told.as_ref().filter(|told| told.labels == self.pod.labels_digest) else { return true };
+        let digests = served.compilation.digests(&self.pod.namespace, &self.pod.view.labels);
+        !told.documents.iter().map(|document| document.digest.as_str()).eq(digests)
     }
 
     /// Signs an agent's assignment, when it changed or is to be renewed.
@@ -258,19 +281,19 @@ impl Inner {
 /// The tenant and role of a pod that has an identity: its labels, its namespace's label and the tenant's
 /// list must all agree.
 fn placed(pod: Arc<Pod>, served: &Served, world: &World) -> Option<(Arc<Pod>, String, Role)> {
-    if pod.is_over() || pod.uid_text().is_empty() {
+    if pod.is_over() || pod.uid.is_empty() {
         return None;
     }
     let tenant = pod.label(TENANT_LABEL)?;
     let compiled = served.compilation.tenant(tenant)?;
-    let namespace = pod.metadata.namespace.as_deref()?;
+    let namespace = pod.namespace.as_str();
     let role = pod.label(ROLE_LABEL)?;
     let role = if role == Role::Gateway.as_str() && namespace == compiled.platform_namespace() {
         Role::Gateway
     } else if role == Role::Agent.as_str()
         && compiled.namespaces().any(|listed| listed == namespace)
         && world.labelled_tenant(namespace).as_deref() == Some(tenant)
-        && standing(&pod, compiled) == Standing::Governed
+        && standing(&pod.view, compiled) == Standing::Governed
     {
         Role::Agent
     } else {
@@ -291,23 +314,22 @@ fn issue(
     renew: bool,
 ) -> Option<Arc<Issued>> {
     let ServedTenant { generation, memory } = served.tenants.get(tenant)?;
-    let labels_map = pod.metadata.labels.clone().unwrap_or_default();
-    let labels = labels_digest(&labels_map);
+    let labels = &pod.labels_digest;
     // A generation names one content, and a change of labels gets a generation of its own. Until this
     // replica sees both, what was issued stays.
-    let expected = memory.relabelled.get(pod.uid_text());
-    let settled = expected.is_none_or(|expected| *expected == labels);
+    let expected = memory.relabelled.get(&pod.uid);
+    let settled = expected.is_none_or(|expected| expected == labels);
     let newer = old.is_none_or(|old| old.generation < *generation);
-    let same = old.is_some_and(|old| old.labels == labels);
+    let same = old.is_some_and(|old| old.labels == *labels);
     if !settled || !(newer || same && renew) {
         return old.cloned();
     }
     let agent = AgentPod {
-        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-        name: pod.metadata.name.clone().unwrap_or_default(),
-        uid: pod.uid_text().to_owned(),
-        service_account: pod.service_account().to_owned(),
-        labels: labels_map,
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        service_account: pod.service_account.clone(),
+        labels: pod.view.labels.clone(),
     };
     let now_ms = now_ms();
     let ticket = Ticket { generation: *generation, issued_at_ms: now_ms, not_after_ms: now_ms + millis(TICKET) };
@@ -327,10 +349,10 @@ fn issue(
     });
     Some(Arc::new(Issued {
         documents: signed.collect(),
-        pod: format!("{}/{}", agent.namespace, agent.name),
+        pod: pod.title(),
         envelope: signer.sign(envelope::ASSIGNMENT, &codec::encode_assignment(&assigned.assignment)),
         identity: assigned.assignment.identity,
         generation: *generation,
-        labels,
+        labels: labels.clone(),
     }))
 }

@@ -102,7 +102,7 @@ fn unwanted(
     wanted: &BTreeSet<ObjectKey>,
     agreed: &BTreeSet<String>,
 ) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
-    let occupied: BTreeSet<&str> = facts.agents.iter().filter_map(|pod| pod.metadata.namespace.as_deref()).collect();
+    let occupied: BTreeSet<&str> = facts.agents.iter().map(|pod| pod.namespace.as_str()).collect();
     let platform = facts.tenant().map(Tenant::platform_namespace);
     let is_unwanted = |key: &&ObjectKey| {
         // A namespace on which both sides no longer agree is no longer ours, but is not opened either.

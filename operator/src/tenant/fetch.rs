@@ -8,7 +8,6 @@ use clawlock_compile::objects::sidecar::{Standing, standing};
 use clawlock_compile::objects::{ObjectKey, ObjectKind};
 use clawlock_compile::{Kind, ObjectRef, Problem, Tenant};
 use clawlock_crds::{AgentCounts, TenantGateway};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::accept::InForce;
@@ -16,7 +15,7 @@ use crate::replica::{Report, Sum, sum};
 use crate::store::StoredTenant;
 use crate::world::World;
 use crate::world::managed::Trace;
-use crate::world::pod::{Place, PodFacts as _};
+use crate::world::pod::{Place, Pod};
 use crate::world::resource::Read;
 
 /// What is known of a tenant.
@@ -154,9 +153,8 @@ fn is_operator(pod: &Pod) -> bool {
 }
 
 fn namespace_of(world: &World, tenant: Option<&Tenant>, agents: &[Arc<Pod>], namespace: &str) -> Namespace {
-    let inside: Vec<&Arc<Pod>> =
-        agents.iter().filter(|pod| pod.metadata.namespace.as_deref() == Some(namespace)).collect();
-    let of = |pod: &Pod, wanted: Standing| tenant.is_some_and(|tenant| standing(pod, tenant) == wanted);
+    let inside: Vec<&Arc<Pod>> = agents.iter().filter(|pod| pod.namespace == namespace).collect();
+    let of = |pod: &Pod, wanted: Standing| tenant.is_some_and(|tenant| standing(&pod.view, tenant) == wanted);
     let governed = inside.iter().filter(|pod| of(pod, Standing::Governed)).count();
     let others = world.others.shelf();
     let ungoverned = others.is_synced(namespace).then(|| {

@@ -10,13 +10,12 @@ use clawlock_compile::objects::names::{FINALIZER, ROLE_LABEL, Role};
 use super::apply::remove_finalizer;
 use super::{Context, Error};
 use crate::world::managed::Trace;
-use crate::world::pod::PodFacts as _;
 
 /// Lets go of what is being deleted and closes nobody any more.
 pub(super) async fn release(context: &Context) -> Result<(), Error> {
     let pods = context.world.pods.all();
     let agents = pods.iter().filter(|pod| pod.label(ROLE_LABEL) == Some(Role::Agent.as_str()) && !pod.is_over());
-    let occupied: BTreeSet<&str> = agents.filter_map(|pod| pod.metadata.namespace.as_deref()).collect();
+    let occupied: BTreeSet<&str> = agents.map(|pod| pod.namespace.as_str()).collect();
     let policies = context.world.managed.of(ObjectKind::NetworkPolicy).all();
     for trace in policies.iter().filter(|trace| is_due(trace, &occupied)) {
         remove_finalizer(context, ObjectKind::NetworkPolicy, trace).await?;

@@ -25,7 +25,7 @@ use crate::replica::{Sum, sum};
 use crate::status::objects::{self, Facts as ObjectFacts};
 use crate::status::tenant::{self, Isolation};
 use crate::status::{Written, is_due, judged};
-use crate::world::pod::PodFacts as _;
+use crate::world::pod::Pod;
 use crate::world::resource::{Kind, Read};
 use crate::world::shelf::Shelf;
 
@@ -226,12 +226,7 @@ async fn tell_changes(context: &Context, write: &Write, told: &[&str]) {
 /// Agents and gateway pods of a tenant with their names, by UID.
 fn pods(facts: &Facts) -> BTreeMap<String, String> {
     let all = facts.agents.iter().chain(&facts.gateways);
-    all.map(|pod| {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        (pod.uid_text().to_owned(), format!("{namespace}/{name}"))
-    })
-    .collect()
+    all.map(|pod| (pod.uid.clone(), pod.title())).collect()
 }
 
 /// What was acknowledged. A gateway that has no pod to serve has everything.
@@ -239,14 +234,14 @@ fn acknowledged(facts: &Facts) -> Sum {
     let mut sum = facts.sum.clone();
     if let (true, Some(stored)) = (facts.agents.is_empty(), &facts.stored) {
         for pod in &facts.gateways {
-            sum.generations.insert(pod.uid_text().to_owned(), stored.state.generation);
+            sum.generations.insert(pod.uid.clone(), stored.state.generation);
         }
     }
     sum
 }
 
 fn gateways(facts: &Facts) -> (usize, usize) {
-    let ready = facts.gateways.iter().filter(|pod| pod.is_ready()).count();
+    let ready = facts.gateways.iter().filter(|pod| pod.is_ready).count();
     let wanted = facts.tenant().map(|tenant| usize::from(tenant.settings().replicas.get()));
     (ready, wanted.unwrap_or(facts.gateways.len()))
 }
@@ -312,29 +307,23 @@ impl<'a> Index<'a> {
             let name = tenant.name();
             let generation = in_force.tenants.get(name)?.state.generation;
             let sum = sum(name, reports.iter());
-            let has = |pod: &k8s_openapi::api::core::v1::Pod| sum.generations.get(pod.uid_text()).copied();
-            let title = |pod: &k8s_openapi::api::core::v1::Pod| {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                format!("{namespace}/{}", pod.metadata.name.as_deref().unwrap_or_default())
-            };
+            let has = |pod: &Pod| sum.generations.get(&pod.uid).copied();
             let agents = world.pods_of(clawlock_compile::objects::names::Role::Agent, name);
             let gateways = world.pods_of(clawlock_compile::objects::names::Role::Gateway, name);
             let mut selected: HashMap<ObjectRef, BTreeMap<String, Option<u64>>> = HashMap::new();
             for pod in &agents {
-                let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-                let labels = pod.metadata.labels.clone().unwrap_or_default();
-                for object in compilation.selecting(namespace, &labels) {
-                    selected.entry(object.clone()).or_default().insert(title(pod), has(pod));
+                for object in compilation.selecting(&pod.namespace, &pod.view.labels) {
+                    selected.entry(object.clone()).or_default().insert(pod.title(), has(pod));
                 }
             }
-            let gateway_has = |pod: &k8s_openapi::api::core::v1::Pod| match agents.is_empty() {
+            let gateway_has = |pod: &Pod| match agents.is_empty() {
                 true => Some(generation),
                 false => has(pod),
             };
             let index = TenantIndex {
                 generation,
-                gateways: gateways.iter().map(|pod| (title(pod), gateway_has(pod))).collect(),
-                agents: agents.iter().map(|pod| (title(pod), has(pod))).collect(),
+                gateways: gateways.iter().map(|pod| (pod.title(), gateway_has(pod))).collect(),
+                agents: agents.iter().map(|pod| (pod.title(), has(pod))).collect(),
                 selected,
             };
             Some((name.to_owned(), index))

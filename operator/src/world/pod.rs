@@ -2,11 +2,34 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Node, Pod, PodSpec, PodStatus};
+use clawlock_compile::objects::sidecar::PodView;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod as Whole};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::shelf::Item;
+use crate::store::labels_digest;
+
+/// A pod: who it is, whether it has the sidecar, and whether it runs. Ten thousand of them are kept, which is why
+/// it is not the API's own type: that takes five times as much, nearly all of it for what is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pod {
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its UID.
+    pub(crate) uid: String,
+    /// Its ServiceAccount.
+    pub(crate) service_account: String,
+    /// Its labels, and what else says where it stands.
+    pub(crate) view: PodView,
+    /// The digest of its labels.
+    pub(crate) labels_digest: String,
+    /// Its containers are ready.
+    pub(crate) is_ready: bool,
+    /// Its addresses.
+    pub(crate) addresses: Vec<IpAddr>,
+}
 
 impl Item for Pod {
     fn same(&self, other: &Self) -> bool {
@@ -84,87 +107,46 @@ pub(crate) fn network_policy(mut policy: NetworkPolicy) -> Option<NetworkPolicy>
     Some(policy)
 }
 
-/// Reads a pod: who it is, whether it has the sidecar, and whether it runs. Ten thousand of them are kept.
-pub(crate) fn pod(pod: Pod) -> Option<Pod> {
-    let Pod { metadata, spec, status } = pod;
-    let spec = spec.unwrap_or_default();
-    let status = status.unwrap_or_default();
-    let metadata = ObjectMeta {
-        name: metadata.name,
-        namespace: metadata.namespace,
-        uid: metadata.uid,
-        labels: metadata.labels,
-        deletion_timestamp: metadata.deletion_timestamp,
-        ..ObjectMeta::default()
-    };
-    let first = spec.init_containers.unwrap_or_default().into_iter().next();
-    let spec = PodSpec {
-        service_account_name: spec.service_account_name,
-        init_containers: first.map(|container| {
-            let Container { name, image, restart_policy, .. } = container;
-            vec![Container { name, image, restart_policy, ..Container::default() }]
-        }),
-        ..PodSpec::default()
-    };
-    let ready = status.conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == "Ready");
-    let status = PodStatus {
-        phase: status.phase,
-        pod_ips: status.pod_ips,
-        conditions: ready.map(|mut condition| {
-            condition.last_probe_time = None;
-            condition.last_transition_time = None;
-            condition.message = None;
-            vec![condition]
-        }),
-        ..PodStatus::default()
-    };
-    Some(Pod { metadata, spec: Some(spec), status: Some(status) })
-}
+impl Pod {
+    /// What counts of a pod.
+    pub(crate) fn of(pod: &Whole) -> Self {
+        let view = PodView::of(pod);
+        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+        let status = pod.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let addresses = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+        Self {
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            service_account: account.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
+            labels_digest: labels_digest(&view.labels),
+            view,
+            is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+            addresses: addresses.iter().filter_map(|address| address.ip.parse().ok()).collect(),
+        }
+    }
 
-/// What is asked of a pod again and again.
-pub(crate) trait PodFacts {
-    /// Its UID.
-    fn uid_text(&self) -> &str;
     /// The value of a label.
-    fn label(&self, key: &str) -> Option<&str>;
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.view.labels.get(key).map(String::as_str)
+    }
+
     /// It has ended: its containers do not run and never will again.
-    fn is_over(&self) -> bool;
-    /// Its containers are ready.
-    fn is_ready(&self) -> bool;
-    /// Its ServiceAccount.
-    fn service_account(&self) -> &str;
-    /// Its addresses.
-    fn addresses(&self) -> Vec<IpAddr>;
+    pub(crate) fn is_over(&self) -> bool {
+        self.view.is_over
+    }
+
+    /// `namespace/name`.
+    pub(crate) fn title(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
-impl PodFacts for Pod {
-    fn uid_text(&self) -> &str {
-        self.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    fn label(&self, key: &str) -> Option<&str> {
-        self.metadata.labels.as_ref()?.get(key).map(String::as_str)
-    }
-
-    fn is_over(&self) -> bool {
-        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
-        matches!(phase, Some("Succeeded" | "Failed"))
-    }
-
-    fn is_ready(&self) -> bool {
-        let conditions = self.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-    }
-
-    fn service_account(&self) -> &str {
-        let name = self.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-        name.filter(|name| !name.is_empty()).unwrap_or("default")
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        let addresses = self.status.as_ref().and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
-        addresses.iter().filter_map(|address| address.ip.parse().ok()).collect()
-    }
+/// Reads a pod. What is kept is copied, so that all of the large object that it was read from is free again.
+#[expect(clippy::needless_pass_by_value, reason = "every reader of a watch takes what it reads")]
+pub(crate) fn pod(pod: Whole) -> Option<Pod> {
+    Some(Pod::of(&pod))
 }
 
 #[cfg(test)]
@@ -173,23 +155,20 @@ mod tests {
 
     #[test]
     fn a_pod_is_cut_down_and_keeps_what_counts() {
-        let whole: Pod = serde_json::from_value(serde_json::json!({
+        let whole: Whole = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "a", "namespace": "b", "uid": "u", "labels": {"clawlock.dev/role": "agent"},
                          "annotations": {"x": "y"}, "resourceVersion": "4"},
-            "spec": {"initContainers": [{"name": "clawlock", "image": "i", "args": ["run"]}, {"name": "other"}],
+            "spec": {"initContainers": [{"name": "clawlock", "restartPolicy": "Always"}, {"name": "other"}],
                      "containers": [{"name": "main", "image": "large"}], "serviceAccountName": "bot"},
             "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.9"}],
                        "conditions": [{"type": "Ready", "status": "True", "message": "m"}]},
         }))
         .unwrap();
-        let cut = pod(whole).unwrap();
-        assert_eq!((cut.uid_text(), cut.service_account()), ("u", "bot"));
+        let cut = Pod::of(&whole);
+        assert_eq!((&*cut.uid, &*cut.service_account, &*cut.title()), ("u", "bot", "b/a"));
         assert_eq!(cut.label("clawlock.dev/role"), Some("agent"));
-        assert!(cut.is_ready() && !cut.is_over());
-        assert_eq!(cut.addresses(), ["10.0.0.9".parse::<IpAddr>().unwrap()]);
-        assert!(cut.metadata.annotations.is_none() && cut.metadata.resource_version.is_none());
-        let spec = cut.spec.as_ref().unwrap();
-        assert_eq!(spec.init_containers.as_ref().unwrap()[0].name, "clawlock");
-        assert!(spec.containers.is_empty());
+        assert!(cut.is_ready && !cut.is_over() && cut.view.is_injected);
+        assert_eq!(cut.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(Pod::of(&Whole::default()).service_account, "default");
     }
 }

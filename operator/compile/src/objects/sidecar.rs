@@ -12,6 +12,7 @@ pub(super) mod parts;
 mod patch;
 mod refuse;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -220,18 +221,40 @@ pub enum Standing {
     Over,
 }
 
+/// What of a pod its standing depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The sidecar is first in line.
+    pub is_injected: bool,
+    /// It has ended: its containers do not run and never will again.
+    pub is_over: bool,
+}
+
+impl PodView {
+    /// That of a pod.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Self {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        Self {
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            is_injected: is_injected(pod),
+            is_over: matches!(phase, Some("Succeeded" | "Failed")),
+        }
+    }
+}
+
 /// Where a pod of an agents' namespace stands.
 #[must_use]
-pub fn standing(pod: &Pod, tenant: &Tenant) -> Standing {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
+pub fn standing(pod: &PodView, tenant: &Tenant) -> Standing {
+    let PodView { labels, is_injected, is_over } = pod;
+    if *is_over {
         return Standing::Over;
     }
-    let none = Default::default();
-    let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
     let labelled = labels.get(names::ROLE_LABEL).is_some_and(|role| role == Role::Agent.as_str())
         && labels.get(names::TENANT_LABEL).is_some_and(|name| name == tenant.name());
-    if labelled && is_injected(pod) {
+    if labelled && *is_injected {
         return Standing::Governed;
     }
     let exemptions = &tenant.settings().agents.exemptions;

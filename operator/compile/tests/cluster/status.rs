@@ -1,6 +1,6 @@
 //! What the operator writes into status, as far as it is decided here.
 
-use clawlock_compile::objects::sidecar::{Outcome, Standing, apply, inject, standing};
+use clawlock_compile::objects::sidecar::{Outcome, PodView, Standing, apply, inject, standing};
 use clawlock_compile::{Kind, ObjectRef, Severity, Topic};
 use clawlock_crds::Mode;
 use k8s_openapi::api::core::v1::Pod;
@@ -78,7 +78,7 @@ fn a_pod_is_governed_exempt_ungoverned_or_over() {
             "spec": {"containers": [{"name": "agent", "image": "any"}]},
         })
     };
-    let stands = |pod: &Value| standing(&serde_json::from_value::<Pod>(pod.clone()).unwrap(), tenant);
+    let stands = |pod: &Value| standing(&PodView::of(&serde_json::from_value::<Pod>(pod.clone()).unwrap()), tenant);
     assert_eq!(stands(&plain(json!({"app": "a"}))), Standing::Ungoverned);
     assert_eq!(stands(&plain(json!({"job": "batch"}))), Standing::Exempt);
     let mut injected = plain(json!({"app": "a"}));
