@@ -115,7 +115,7 @@ pub(crate) fn resources<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Re
         match &object.resource {
             Resource::Gateway(gateway) => resources.gateways.push(gateway.as_ref().clone()),
             Resource::Upstream(upstream) => resources.upstreams.push(upstream.as_ref().clone()),
-            Resource::Policy(policy) => resources.policies.push(policy.as_ref().clone()),
+            Resource::Policy(policy) => resources.policies.push(Arc::new(policy.as_ref().clone())),
             Resource::Halt(halt) => resources.halts.push(halt.as_ref().clone()),
             Resource::ConfigMap(map) => resources.config_maps.push(map.as_ref().clone()),
         }

@@ -6,6 +6,7 @@
 //! store: every state is replaced at the version that was read.
 
 mod current;
+mod digests;
 mod garbage;
 mod plan;
 mod storage;
@@ -25,6 +26,7 @@ use crate::pki::signing::Signer;
 use crate::store::StoredTenant;
 use crate::world::World;
 use current::Current;
+use digests::Digests;
 use garbage::Garbage;
 use plan::{Facts, Plan, plan};
 use storage::{MISSING, Missing, Storage};
@@ -102,6 +104,7 @@ pub(crate) struct Acceptor {
     /// What was in force before.
     good: Resources,
     compiler: Compiler,
+    digests: Digests,
     /// Labels of agents, by UID, as this leader saw and stored them.
     labels: HashMap<String, String>,
     /// Tenants that this leader has looked at.
@@ -129,6 +132,7 @@ impl Acceptor {
             in_force: watch::channel(None).0,
             good: Resources::default(),
             compiler: Compiler::default(),
+            digests: Digests::default(),
             labels: HashMap::new(),
             known: BTreeSet::new(),
             garbage: Garbage::default(),
@@ -194,6 +198,7 @@ impl Acceptor {
         let Current { resources, judged } =
             current::collect(&self.world, &self.good, self.storage.tenants(), &departed);
         let settled = settle_with(&mut self.compiler, &resources, &self.good);
+        self.digests.turn();
         let mut failed = Ok(());
         let mut changed = false;
         let mut wait = AUDIT;
@@ -259,10 +264,11 @@ impl Acceptor {
     }
 
     /// What is to be stored of a tenant, and the labels of its agents.
-    fn plan(&self, settled: &Settled, name: &str, missing: Missing) -> (Plan, BTreeMap<String, String>) {
+    fn plan(&mut self, settled: &Settled, name: &str, missing: Missing) -> (Plan, BTreeMap<String, String>) {
         let Some(tenant) = settled.compilation.tenant(name) else { return (Plan::Nothing, BTreeMap::new()) };
         let pods = current::agents(&self.world, tenant);
         let accepted = state::of_tenant(&settled.resources, &settled.compilation, name).unwrap_or_default();
+        let accepted = accepted.into_iter().map(|object| (self.digests.of(&object), object)).collect();
         let plan = plan(Facts {
             tenant: name,
             stored: self.storage.tenants().get(name),

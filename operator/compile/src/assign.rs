@@ -1,6 +1,7 @@
 //! Which documents hold for one pod.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clawlock_policy::SpiffeId;
 use clawlock_policy::codec;
@@ -35,16 +36,16 @@ pub struct Tenant {
     pub(crate) selected: BTreeMap<String, Selection>,
 }
 
-/// A document and its digest.
+/// A document and its digest. Shared by everyone for whom it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stored {
-    digest: String,
-    document: Document,
+    digest: Arc<str>,
+    document: Arc<Document>,
 }
 
 impl Stored {
     pub(crate) fn new(document: Document) -> Self {
-        Self { digest: codec::digest(&codec::encode(&document)), document }
+        Self { digest: codec::digest(&codec::encode(&document)).into(), document: Arc::new(document) }
     }
 
     pub(crate) fn digest(&self) -> &str {
@@ -84,7 +85,7 @@ impl Tenant {
 
     /// Its valid upstreams, by name.
     pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamDoc> {
-        self.shared.iter().filter_map(|stored| match &stored.document {
+        self.shared.iter().filter_map(|stored| match &*stored.document {
             Document::Upstream(upstream) => Some(upstream),
             Document::Policy(_) | Document::Tenant(_) | Document::Halt(_) => None,
         })
@@ -217,7 +218,7 @@ impl Compilation {
     pub fn observed_mode(&self, policy: &ObjectRef, now_ms: u64) -> Option<clawlock_crds::Mode> {
         let tenant = self.tenant_of(&policy.namespace)?;
         let selected = tenant.selected.get(&policy.namespace)?.iter().find(|selected| selected.origin == *policy)?;
-        let Document::Policy(document) = &selected.stored.document else { return None };
+        let Document::Policy(document) = &*selected.stored.document else { return None };
         let audits = document.mode == Mode::Audit && tenant.audits(now_ms);
         Some(if audits { clawlock_crds::Mode::Audit } else { clawlock_crds::Mode::Enforce })
     }
@@ -234,6 +235,15 @@ impl Compilation {
     /// # Errors
     /// When its namespace belongs to no valid tenant, or its names make no identity.
     pub fn assign(&self, pod: &Pod, ticket: Ticket) -> Result<Assigned, AssignError> {
+        let (assignment, documents) = self.assignment(pod, ticket)?;
+        Ok(Assigned { assignment, documents: documents.into_iter().cloned().collect() })
+    }
+
+    /// The assignment of a pod, and the documents that it names, in the order of their digests.
+    ///
+    /// # Errors
+    /// As [`Self::assign`].
+    pub fn assignment(&self, pod: &Pod, ticket: Ticket) -> Result<(Assignment, Vec<&Document>), AssignError> {
         let Pod { namespace, name, uid, service_account, labels } = pod;
         if let Some(problem) = self.invalid.get(namespace) {
             let problem = Box::new(problem.clone());
@@ -276,14 +286,14 @@ impl Compilation {
                 return Err(AssignError::TooLarge { pod: full_name(), what, count, max });
             }
         }
-        Ok(Assigned { assignment, documents: documents.into_values().cloned().collect() })
+        Ok((assignment, documents.into_values().collect()))
     }
 }
 
 impl Tenant {
     /// Whether mode Audit counts at a time.
     fn audits(&self, now_ms: u64) -> bool {
-        self.shared.iter().any(|stored| match &stored.document {
+        self.shared.iter().any(|stored| match &*stored.document {
             Document::Tenant(tenant) => {
                 tenant.allowed_modes.contains(&Mode::Audit) && tenant.audit_until_ms.is_some_and(|until| now_ms < until)
             }
@@ -300,12 +310,12 @@ impl Tenant {
         let mut halts = BTreeSet::new();
         let mut documents = BTreeMap::new();
         for stored in self.shared.iter().chain(selected) {
-            if let Document::Halt(halt) = &stored.document
+            if let Document::Halt(halt) = &*stored.document
                 && !halts.insert(halt.name.as_str())
             {
                 continue;
             }
-            documents.insert(stored.digest(), &stored.document);
+            documents.insert(stored.digest(), &*stored.document);
         }
         documents
     }

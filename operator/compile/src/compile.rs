@@ -1,6 +1,7 @@
 //! All resources together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clawlock_crds::{AgentHalt, AgentPolicy};
 use clawlock_policy::document::{Document, HaltDoc, Mode};
@@ -111,7 +112,7 @@ impl World {
         }
     }
 
-    fn add_policies(&mut self, compiler: &mut Compiler, policies: &[AgentPolicy], problems: &mut Vec<Problem>) {
+    fn add_policies(&mut self, compiler: &mut Compiler, policies: &[Arc<AgentPolicy>], problems: &mut Vec<Problem>) {
         let count = count_names(policies.iter().map(|policy| &policy.metadata));
         let mut beside = BTreeMap::new();
         for policy in policies {
@@ -133,7 +134,7 @@ impl World {
     }
 
     fn add_policy(&mut self, namespace: String, judgement: &Judgement, twice: bool) -> Report {
-        let Judgement { report, scope, mode, stored } = judgement;
+        let Judgement { report, scope, mode, stored, size: _ } = judgement;
         let mut report = report.clone();
         if twice {
             report.error("metadata.name", "two AgentPolicies of this namespace have this name; rename one");

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use clawlock_crds::{AgentPolicy, AgentPolicySpec};
+use clawlock_crds::AgentPolicy;
 use clawlock_policy::document::{Document, Mode};
 
 use crate::assign::{Compilation, Stored};
 use crate::policy::{self, Checked};
 use crate::problem::{Kind, ObjectRef, Report};
 use crate::selector::Scope;
+use crate::state::size;
 use crate::tenants::Upstreams;
 use crate::{Resources, compile};
 
@@ -41,11 +42,13 @@ pub(crate) struct Judgement {
     pub(crate) mode: Mode,
     /// Holds only if the report has no error.
     pub(crate) stored: Stored,
+    /// Bytes of the spec as it is stored.
+    pub(crate) size: usize,
 }
 
 #[derive(Debug)]
 struct Remembered {
-    spec: AgentPolicySpec,
+    policy: Arc<AgentPolicy>,
     beside: Arc<Beside>,
     judgement: Arc<Judgement>,
 }
@@ -58,6 +61,11 @@ impl Compiler {
         let compilation = compile::compile_with(self, resources);
         self.before.clear();
         compilation
+    }
+
+    /// Bytes of the spec of a policy that was judged this time.
+    pub(crate) fn size(&self, policy: &ObjectRef) -> Option<usize> {
+        self.policies.get(policy).map(|known| known.judgement.size)
     }
 
     /// What is known beside the policies of a namespace; the same as the time before if it equals that.
@@ -76,12 +84,15 @@ impl Compiler {
     }
 
     /// Judges a policy, or remembers what came of it.
-    pub(crate) fn judge(&mut self, policy: &AgentPolicy, beside: &Arc<Beside>) -> Arc<Judgement> {
+    pub(crate) fn judge(&mut self, policy: &Arc<AgentPolicy>, beside: &Arc<Beside>) -> Arc<Judgement> {
         let object = ObjectRef::new(Kind::AgentPolicy, &policy.metadata);
         let known = self.before.remove(&object);
-        let known = known.filter(|known| Arc::ptr_eq(&known.beside, beside) && known.spec == policy.spec);
+        let known = known.filter(|known| {
+            let same = Arc::ptr_eq(&known.policy, policy) || known.policy.spec == policy.spec;
+            same && Arc::ptr_eq(&known.beside, beside)
+        });
         let known = known.unwrap_or_else(|| Remembered {
-            spec: policy.spec.clone(),
+            policy: policy.clone(),
             beside: beside.clone(),
             judgement: Arc::new(judge(policy, beside)),
         });
@@ -94,7 +105,13 @@ impl Compiler {
 fn judge(policy: &AgentPolicy, beside: &Beside) -> Judgement {
     let known = beside.upstreams.known(beside.tenant.as_deref());
     let Checked { report, document, scope } = policy::check(policy, &known);
-    Judgement { report, scope, mode: document.mode, stored: Stored::new(Document::Policy(document)) }
+    Judgement {
+        report,
+        scope,
+        mode: document.mode,
+        size: size(&policy.spec),
+        stored: Stored::new(Document::Policy(document)),
+    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ mod text;
 mod unreadable;
 mod upstream;
 
+use std::sync::Arc;
+
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
 use k8s_openapi::api::core::v1::ConfigMap;
 
@@ -45,7 +47,8 @@ pub use settings::{AgentSettings, Settings};
 pub use unreadable::Unreadable;
 pub use upstream::{ConfigMaps, check_upstream};
 
-/// Everything that decisions depend on, of all tenants, in any order.
+/// Everything that decisions depend on, of all tenants, in any order. Policies are many, and are shared by whoever
+/// looks at them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
     /// The tenants.
@@ -53,7 +56,7 @@ pub struct Resources {
     /// What their agents may reach.
     pub upstreams: Vec<Upstream>,
     /// What their agents may do.
-    pub policies: Vec<AgentPolicy>,
+    pub policies: Vec<Arc<AgentPolicy>>,
     /// Who is stopped.
     pub halts: Vec<AgentHalt>,
     /// Where certificate authorities are.

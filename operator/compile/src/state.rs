@@ -9,12 +9,14 @@ mod last_good;
 mod payload;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream, UpstreamSpec};
 use clawlock_policy::codec;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+pub(crate) use last_good::size;
 pub use last_good::{Settled, settle, settle_with};
 pub use payload::{StateError, TenantState};
 
@@ -40,7 +42,7 @@ pub enum Accepted {
     /// What its agents may reach.
     Upstream(Box<Upstream>),
     /// What its agents may do.
-    AgentPolicy(Box<AgentPolicy>),
+    AgentPolicy(Arc<AgentPolicy>),
     /// Who is stopped.
     AgentHalt(Box<AgentHalt>),
     /// Certificate authorities of an upstream.
@@ -121,7 +123,7 @@ pub fn resources(accepted: impl IntoIterator<Item = Accepted>) -> Resources {
         match object {
             Accepted::TenantGateway(object) => resources.gateways.push(*object),
             Accepted::Upstream(object) => resources.upstreams.push(*object),
-            Accepted::AgentPolicy(object) => resources.policies.push(*object),
+            Accepted::AgentPolicy(object) => resources.policies.push(object),
             Accepted::AgentHalt(object) => resources.halts.push(*object),
             Accepted::ConfigMap(object) => resources.config_maps.push(*object),
             Accepted::Unreadable(object) => resources.unreadable.push(object),
@@ -150,7 +152,7 @@ pub fn of_tenant(resources: &Resources, compilation: &Compilation, tenant: &str)
     found.extend(gateways.cloned().map(Box::new).map(Accepted::TenantGateway));
     found.extend(upstreams.into_iter().cloned().map(Box::new).map(Accepted::Upstream));
     let policies = policies.iter().filter(|object| is_agents(&of(&object.metadata)));
-    found.extend(policies.cloned().map(Box::new).map(Accepted::AgentPolicy));
+    found.extend(policies.cloned().map(Accepted::AgentPolicy));
     let halts = halts.iter().filter(|object| is_own(&of(&object.metadata)));
     found.extend(halts.cloned().map(Box::new).map(Accepted::AgentHalt));
     for map in config_maps.iter().filter(|object| of(&object.metadata) == platform) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clawlock_compile::objects::names::{Role, replica};
 use clawlock_compile::{Kind, ObjectRef, Resources, Tenant, Unreadable};
+use clawlock_crds::{AgentHalt, TenantGateway, Upstream};
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::replica::Report;
@@ -40,7 +41,7 @@ pub(super) fn collect(
         present.insert(gateway.name().to_owned());
         judged.insert(ObjectRef::new(Kind::TenantGateway, &gateway.metadata), gateway.metadata.generation);
         match &gateway.object {
-            Ok(object) => resources.gateways.push(object.clone()),
+            Ok(object) => resources.gateways.push(TenantGateway::clone(object)),
             Err(error) => resources.unreadable.push(unreadable(Kind::TenantGateway, &gateway, error)),
         }
     }
@@ -49,9 +50,10 @@ pub(super) fn collect(
         let last = good.gateways.iter().find(|gateway| gateway.metadata.name.as_ref() == Some(name));
         resources.gateways.extend(last.cloned());
     }
-    add(&world.upstreams, Kind::Upstream, &mut resources.upstreams, &mut resources.unreadable, &mut judged);
-    add(&world.policies, Kind::AgentPolicy, &mut resources.policies, &mut resources.unreadable, &mut judged);
-    add(&world.halts, Kind::AgentHalt, &mut resources.halts, &mut resources.unreadable, &mut judged);
+    let Resources { upstreams, policies, halts, unreadable, .. } = &mut resources;
+    add(&world.upstreams, Kind::Upstream, |object| upstreams.push(Upstream::clone(object)), unreadable, &mut judged);
+    add(&world.policies, Kind::AgentPolicy, |object| policies.push(object.clone()), unreadable, &mut judged);
+    add(&world.halts, Kind::AgentHalt, |object| halts.push(AgentHalt::clone(object)), unreadable, &mut judged);
     resources.config_maps = config_maps(world, good);
     Current { resources, judged }
 }
@@ -59,16 +61,16 @@ pub(super) fn collect(
 fn add<G>(
     shelf: &Arc<Shelf<Read<G>>>,
     kind: Kind,
-    objects: &mut Vec<G>,
+    mut take: impl FnMut(&Arc<G>),
     unreadables: &mut Vec<Unreadable>,
     judged: &mut HashMap<ObjectRef, Option<i64>>,
 ) where
-    G: Clone + PartialEq + Send + Sync + 'static,
+    G: PartialEq + Send + Sync + 'static,
 {
     for read in shelf.all() {
         judged.insert(ObjectRef::new(kind, &read.metadata), read.metadata.generation);
         match &read.object {
-            Ok(object) => objects.push(object.clone()),
+            Ok(object) => take(object),
             Err(error) => unreadables.push(unreadable(kind, &read, error)),
         }
     }

@@ -13,8 +13,8 @@ pub(super) struct Facts<'a> {
     pub(super) tenant: &'a str,
     /// What is stored of it.
     pub(super) stored: Option<&'a StoredTenant>,
-    /// What is in force.
-    pub(super) accepted: Vec<Accepted>,
+    /// What is in force, by digest.
+    pub(super) accepted: Vec<(String, Accepted)>,
     /// The digest of the labels of each agent, by UID.
     pub(super) pods: &'a BTreeMap<String, String>,
     /// The same as it was at the last look, of agents of all tenants.
@@ -55,8 +55,7 @@ pub(super) enum Plan {
 
 /// Says what is to be stored.
 pub(super) fn plan(facts: Facts<'_>) -> Plan {
-    let Facts { tenant, stored, accepted, pods, labels, address, floor, first, missing, note } = facts;
-    let mut accepted: Vec<(String, Accepted)> = accepted.into_iter().map(|object| (object.digest(), object)).collect();
+    let Facts { tenant, stored, mut accepted, pods, labels, address, floor, first, missing, note } = facts;
     accepted.sort_by(|(one, _), (two, _)| one.cmp(two));
     accepted.dedup_by(|(one, _), (two, _)| one == two);
     let objects: Vec<String> = accepted.iter().map(|(digest, _)| digest.clone()).collect();
@@ -144,7 +143,7 @@ mod tests {
             let mut facts = Facts {
                 tenant: "acme",
                 stored: self.stored.as_ref(),
-                accepted: self.names.iter().map(|name| halt(name)).collect(),
+                accepted: self.names.iter().map(|name| (halt(name).digest(), halt(name))).collect(),
                 pods: &self.pods,
                 labels: &self.labels,
                 address: self.address,

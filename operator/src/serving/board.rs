@@ -333,14 +333,14 @@ fn issue(
     };
     let now_ms = now_ms();
     let ticket = Ticket { generation: *generation, issued_at_ms: now_ms, not_after_ms: now_ms + millis(TICKET) };
-    let assigned = match served.compilation.assign(&agent, ticket) {
+    let (assignment, unsigned) = match served.compilation.assignment(&agent, ticket) {
         Ok(assigned) => assigned,
         Err(error) => {
             tracing::warn!(tenant, "no assignment is issued: {error}");
             return None;
         }
     };
-    let signed = assigned.documents.iter().zip(&assigned.assignment.digests).map(|(document, digest)| {
+    let signed = unsigned.into_iter().zip(&assignment.digests).map(|(document, digest)| {
         let sign = || {
             let envelope = signer.sign(envelope::DOCUMENT, &codec::encode(document));
             Arc::new(SignedDocument { digest: digest.clone(), envelope })
@@ -350,8 +350,8 @@ fn issue(
     Some(Arc::new(Issued {
         documents: signed.collect(),
         pod: pod.title(),
-        envelope: signer.sign(envelope::ASSIGNMENT, &codec::encode_assignment(&assigned.assignment)),
-        identity: assigned.assignment.identity,
+        envelope: signer.sign(envelope::ASSIGNMENT, &codec::encode_assignment(&assignment)),
+        identity: assignment.identity,
         generation: *generation,
         labels: labels.clone(),
     }))

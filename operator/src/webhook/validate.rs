@@ -5,6 +5,7 @@
 //! the controllers judge all of them together and say so in status.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clawlock_compile::{
     ConfigMaps, Problem, Resources, Severity, Topic, check_gateway, check_halt, check_policy, check_upstream, compile,
@@ -131,7 +132,7 @@ fn without_guardrails(gateway: &TenantGateway) -> TenantGateway {
 
 fn beside_policy(policy: AgentPolicy, tenants: &Tenants) -> Vec<Problem> {
     let metadata = policy.metadata.clone();
-    let resources = Resources { policies: vec![policy], ..owners(metadata.namespace.as_deref(), tenants) };
+    let resources = Resources { policies: vec![Arc::new(policy)], ..owners(metadata.namespace.as_deref(), tenants) };
     problems_of(&resources, &metadata)
 }
 

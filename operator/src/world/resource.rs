@@ -4,6 +4,8 @@
 //! here, and an unreadable object is an invalid one: its last good version stays, and one that never was
 //! good denies.
 
+use std::sync::Arc;
+
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -19,7 +21,7 @@ pub(crate) struct Read<G> {
     /// Its metadata, without the managers of its fields.
     pub(crate) metadata: ObjectMeta,
     /// What it says, or why it cannot be read.
-    pub(crate) object: Result<G, String>,
+    pub(crate) object: Result<Arc<G>, String>,
     /// Its status as it is stored.
     pub(crate) status: Value,
 }
@@ -64,7 +66,7 @@ pub(crate) fn read<G: Kind>(object: DynamicObject) -> Option<Read<G>> {
         return Some(Read { metadata, object, status: Value::Null });
     };
     let status = members.remove("status").unwrap_or_default();
-    let object = parse(&metadata, members);
+    let object = parse(&metadata, members).map(Arc::new);
     Some(Read { metadata, object, status })
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::Arc;
 
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -41,7 +42,7 @@ pub fn settle(current: &Resources, good: &Resources) -> Settled {
 pub fn settle_with(compiler: &mut Compiler, current: &Resources, good: &Resources) -> Settled {
     let compilation = compiler.compile(current);
     let mut problems = compilation.problems.clone();
-    let oversize = oversize(current);
+    let oversize = oversize(current, compiler);
     problems.extend(oversize.iter().cloned());
     problem::sort(&mut problems);
     let broken: BTreeSet<ObjectRef> = problems
@@ -65,11 +66,15 @@ pub fn settle_with(compiler: &mut Compiler, current: &Resources, good: &Resource
 }
 
 /// Objects that do not fit where state is stored. Lists within their bounds can add up to more.
-fn oversize(current: &Resources) -> Vec<Problem> {
+fn oversize(current: &Resources, compiler: &Compiler) -> Vec<Problem> {
     let Resources { gateways, upstreams, policies, halts: _, config_maps: _, unreadable: _ } = current;
     let gateways = gateways.iter().map(|object| (Kind::TenantGateway, &object.metadata, size(&object.spec)));
     let upstreams = upstreams.iter().map(|object| (Kind::Upstream, &object.metadata, size(&object.spec)));
-    let policies = policies.iter().map(|object| (Kind::AgentPolicy, &object.metadata, size(&object.spec)));
+    let policies = policies.iter().map(|object| {
+        // What was judged before need not be written again.
+        let known = compiler.size(&ObjectRef::new(Kind::AgentPolicy, &object.metadata));
+        (Kind::AgentPolicy, &object.metadata, known.unwrap_or_else(|| size(&object.spec)))
+    });
     gateways
         .chain(upstreams)
         .chain(policies)
@@ -87,7 +92,8 @@ fn oversize(current: &Resources) -> Vec<Problem> {
 /// Most bytes of a spec: an object less its names.
 const MAX_SPEC: usize = MAX_OBJECT - 1024;
 
-fn size(spec: &impl Serialize) -> usize {
+/// Bytes of a spec as it is stored.
+pub(crate) fn size(spec: &impl Serialize) -> usize {
     let mut counter = Counter(0);
     // A spec that cannot be written is as good as too large.
     serde_json::to_writer(&mut counter, spec).map_or(usize::MAX, |()| counter.0)
@@ -111,7 +117,7 @@ impl Write for Counter {
 struct Good<'a> {
     gateways: BTreeMap<ObjectRef, &'a TenantGateway>,
     upstreams: BTreeMap<ObjectRef, &'a Upstream>,
-    policies: BTreeMap<ObjectRef, &'a AgentPolicy>,
+    policies: BTreeMap<ObjectRef, &'a Arc<AgentPolicy>>,
     halts: BTreeMap<ObjectRef, &'a AgentHalt>,
     config_maps: &'a [ConfigMap],
 }
@@ -218,7 +224,7 @@ impl Restorer<'_> {
     }
 
     /// A policy that never was good stays, since it stops its agents.
-    fn stop(&mut self, policy: &AgentPolicy, reference: ObjectRef) {
+    fn stop(&mut self, policy: &Arc<AgentPolicy>, reference: ObjectRef) {
         match self.oversize.get(&reference) {
             None => self.result.policies.push(policy.clone()),
             Some(message) => {

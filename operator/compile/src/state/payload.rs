@@ -1,6 +1,7 @@
 //! The bytes of objects and lists.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clawlock_crds::{API_VERSION, AgentHalt, AgentPolicy, AgentSelector, TenantGateway, Upstream};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -137,7 +138,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Accepted, StateError> {
         }
         (API_VERSION, "AgentPolicy", Some(spec), None, None) => {
             let spec = serde_json::from_str(spec.get()).map_err(form)?;
-            Ok(Accepted::AgentPolicy(Box::new(AgentPolicy { metadata, spec, status: None })))
+            Ok(Accepted::AgentPolicy(Arc::new(AgentPolicy { metadata, spec, status: None })))
         }
         (API_VERSION, "AgentHalt", Some(spec), None, None) => {
             let spec = serde_json::from_str(spec.get()).map_err(form)?;
