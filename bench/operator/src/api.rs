@@ -12,6 +12,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 /// Requests at once; the API server allows a connection a hundred.
@@ -53,16 +54,26 @@ pub(crate) async fn exchange(mut http: Http2, request: Request<Full<Bytes>>) -> 
 /// A client with a token.
 #[derive(Clone)]
 pub(crate) struct Api {
-    http: Http2,
-    host: String,
+    http: Arc<Mutex<Http2>>,
+    port: u16,
+    ca: String,
     token: String,
 }
 
 impl Api {
     /// Connects to the API server.
     pub(crate) async fn connect(port: u16, ca: &str, token: &str) -> Result<Self, String> {
-        let http = connect(port, "127.0.0.1", ca).await?;
-        Ok(Self { http, host: format!("https://127.0.0.1:{port}"), token: token.to_owned() })
+        let http = Arc::new(Mutex::new(connect(port, "127.0.0.1", ca).await?));
+        Ok(Self { http, port, ca: ca.to_owned(), token: token.to_owned() })
+    }
+
+    /// The connection, or a new one: the API server closes one that is idle, which this is while agents join.
+    async fn http(&self) -> Result<Http2, String> {
+        let mut http = self.http.lock().await;
+        if http.is_closed() {
+            *http = connect(self.port, "127.0.0.1", &self.ca).await?;
+        }
+        Ok(http.clone())
     }
 
     /// Reads an object; `None` when it is not there.
@@ -94,13 +105,13 @@ impl Api {
     async fn send(&self, method: Method, path: &str, kind: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.host))
+            .uri(format!("https://127.0.0.1:{}{path}", self.port))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, kind)
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
-        exchange(self.http.clone(), request).await.map_err(|error| format!("{path}: {error}"))
+        exchange(self.http().await?, request).await.map_err(|error| format!("{path}: {error}"))
     }
 }
 
