@@ -69,11 +69,12 @@ fn broken_resources_are_refused_with_their_place() -> Result<()> {
         refused.says(place)?;
         assert!(refused.0.len() < 8 * 1024, "{what}: a reason of {} bytes", refused.0.len());
     }
-    // No parser of ours reads as deep as that; then it is the API server who says that nobody has judged the object.
+    // No parser of ours reads as deep as that; the answer says so.
     let deep = (0..200).fold(json!({}), |inner, _| json!({"a": inner}));
     let refused = tenant.kubectl.must_refuse(&apply, &with(&policy, "/spec/rules/0/extra", deep).to_string())?;
     println!("two hundred levels: {}", refused.0);
     refused.says("agentpolicies.clawlock.dev")?;
+    refused.says("at most 128 levels")?;
     // Nothing has changed.
     assert_eq!(get("agentpolicy", &tenant.name, "agent")?["spec"], policy["spec"]);
     assert_eq!(agent.request(&[&tenant.url("/v1/charges")])?["status"], 200);

@@ -1,12 +1,14 @@
 //! The AdmissionReview of `admission.k8s.io/v1`: read from untrusted bytes, answered in one form.
 //!
 //! Anyone in the cluster who reaches the port can post one. Whatever is not a whole review of this version
-//! is refused before anything looks at the object in it.
+//! is refused before anything looks at the object in it. The envelope is read before the objects: they are somebody
+//! else's, and one that cannot be read is denied in an answer that its author gets to see.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clawlock_compile::objects::sidecar::Operation as Patch;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The only version that is spoken.
@@ -22,27 +24,39 @@ const MAX_WARNING: usize = 256;
 const MAX_WARNINGS: usize = 4 * 1024;
 
 /// What the API server asks about.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub(super) struct Request {
     /// Repeated in the answer.
-    uid: String,
+    pub(super) uid: String,
     /// Which resource.
     pub(super) resource: Resource,
     /// Which part of it; absent or empty for all of it.
-    #[serde(default)]
     pub(super) sub_resource: Option<String>,
     /// Where it is.
-    #[serde(default)]
     pub(super) namespace: Option<String>,
     /// What is done to it.
     pub(super) operation: Operation,
-    /// The object as it is to be.
-    #[serde(default)]
+    /// The object as it is to be; null when it is deleted.
     pub(super) object: Value,
-    /// The object as it is.
-    #[serde(default)]
+    /// The object as it is; null when it is made or deleted.
     pub(super) old_object: Value,
+}
+
+/// The same, before anything of the objects was read but where they end.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    uid: String,
+    resource: Resource,
+    #[serde(default)]
+    sub_resource: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+    operation: Operation,
+    #[serde(default, borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    old_object: Option<&'a RawValue>,
 }
 
 /// A resource.
@@ -73,10 +87,11 @@ pub(super) enum Operation {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review {
+struct Review<'a> {
     api_version: String,
     kind: String,
-    request: Option<Request>,
+    #[serde(borrow)]
+    request: Option<Envelope<'a>>,
 }
 
 /// Why bytes are no review.
@@ -91,6 +106,14 @@ pub(super) enum BadReview {
     /// Its uid cannot be repeated.
     #[error("the request's uid is empty or longer than {MAX_UID} bytes")]
     Uid,
+    /// An object in it cannot be read. Whoever wrote it is to hear that.
+    #[error("{reason}")]
+    Object {
+        /// The request's uid.
+        uid: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 }
 
 impl Request {
@@ -100,14 +123,30 @@ impl Request {
     /// When the bytes are none.
     pub(super) fn parse(body: &[u8]) -> Result<Self, BadReview> {
         let Review { api_version, kind, request } = serde_json::from_slice(body)?;
-        let request = match request {
+        let envelope = match request {
             Some(request) if api_version == API_VERSION && kind == KIND => request,
             _ => return Err(BadReview::Kind),
         };
-        if request.uid.is_empty() || request.uid.len() > MAX_UID {
+        let Envelope { uid, resource, sub_resource, namespace, operation, object, old_object } = envelope;
+        if uid.is_empty() || uid.len() > MAX_UID {
             return Err(BadReview::Uid);
         }
-        Ok(request)
+        // Nothing is asked about what goes away, so that it can go away however it looks.
+        let (object, old_object) = match operation {
+            Operation::Delete => (None, None),
+            Operation::Create | Operation::Update | Operation::Connect => (object, old_object),
+        };
+        let unreadable = |error: serde_json::Error, which: &str, advice: &str| BadReview::Object {
+            uid: uid.clone(),
+            reason: format!(
+                "clawlock: the object{which} cannot be read, so that nobody can judge it: {error}; values nest at most 128 \
+                 levels, {advice}"
+            ),
+        };
+        let object = read(object).map_err(|error| unreadable(error, "", "so take out what is deeper"))?;
+        let old_object =
+            read(old_object).map_err(|error| unreadable(error, " as it is now", "so delete it and create it again"))?;
+        Ok(Self { uid, resource, sub_resource, namespace, operation, object, old_object })
     }
 
     /// Whether it is about this resource.
@@ -120,6 +159,11 @@ impl Request {
     pub(super) fn part(&self) -> &str {
         self.sub_resource.as_deref().unwrap_or_default()
     }
+}
+
+/// An object, as far down as the parser goes.
+fn read(object: Option<&RawValue>) -> Result<Value, serde_json::Error> {
+    object.map_or(Ok(Value::Null), |object| serde_json::from_str(object.get()))
 }
 
 /// An answer.
@@ -184,17 +228,17 @@ impl Answer {
         Self { verdict: Verdict::Denied(Denial { sort, message: message.into() }), warnings: Vec::new() }
     }
 
-    /// The answer to a request, as bytes.
-    pub(super) fn render(&self, request: &Request) -> Vec<u8> {
+    /// The answer to the request of a uid, as bytes.
+    pub(super) fn render(&self, uid: &str) -> Vec<u8> {
         let Self { verdict, warnings } = self;
-        let mut response = json!({ "uid": request.uid, "allowed": !matches!(verdict, Verdict::Denied(_)) });
+        let mut response = json!({ "uid": uid, "allowed": !matches!(verdict, Verdict::Denied(_)) });
         match verdict {
             Verdict::Allowed => {}
             Verdict::Patched(patch) if patch.is_empty() => {}
             Verdict::Patched(patch) => {
                 let Ok(patch) = serde_json::to_vec(patch) else {
                     return Self::denied(Sort::NotYet, "the patch could not be written; this is a mistake of Clawlock")
-                        .render(request);
+                        .render(uid);
                 };
                 response["patchType"] = json!("JSONPatch");
                 response["patch"] = json!(BASE64_STANDARD.encode(patch));
@@ -304,9 +348,37 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_cannot_be_read_is_named_with_its_request() {
+        let deep = format!("{}{}", r#"{"a":"#.repeat(200), "1".to_owned() + &"}".repeat(200));
+        let with = |operation: &str, key: &str, object: &str| {
+            let text = String::from_utf8(review(pod_request())).unwrap();
+            let text = text.replace(r#""operation":"CREATE""#, &format!(r#""operation":"{operation}""#));
+            let text = text.replace(r#""object":{}"#, &format!(r#""{key}":{object}"#));
+            Request::parse(text.as_bytes())
+        };
+        for (operation, key, object, advice) in [
+            ("CREATE", "object", deep.as_str(), "take out what is deeper"),
+            ("UPDATE", "object", deep.as_str(), "take out what is deeper"),
+            ("UPDATE", "oldObject", deep.as_str(), "delete it and create it again"),
+            ("CREATE", "object", r#"{"a":"\ud800"}"#, "surrogate"),
+            ("CREATE", "object", r#"{"a":1e999}"#, "range"),
+        ] {
+            let Err(BadReview::Object { uid, reason }) = with(operation, key, object) else {
+                panic!("{operation} {key}")
+            };
+            assert_eq!(uid, "1");
+            assert!(reason.contains(advice), "{reason}");
+        }
+        assert!(with("DELETE", "oldObject", &deep).is_ok(), "what is deleted is not judged");
+        // The envelope itself is held to its form.
+        assert!(matches!(with("CREATE", "object", r#"{"a":}"#), Err(BadReview::Form(_))));
+        assert!(matches!(with("CREATE", "object", "{} x"), Err(BadReview::Form(_))));
+    }
+
+    #[test]
     fn a_denial_says_why_and_is_bounded() {
         let request = Request::parse(&review(pod_request())).unwrap();
-        let answer = Answer::denied(Sort::Forbidden, "é".repeat(MAX_MESSAGE)).render(&request);
+        let answer = Answer::denied(Sort::Forbidden, "é".repeat(MAX_MESSAGE)).render(&request.uid);
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["response"]["uid"], "1");
         assert_eq!(answer["response"]["allowed"], false);
@@ -319,7 +391,7 @@ mod tests {
     fn warnings_are_single_lines_of_bounded_length() {
         let request = Request::parse(&review(pod_request())).unwrap();
         let warnings = vec![format!("a\nb\r{}", "x".repeat(1000)); 1000];
-        let answer = Answer { warnings, ..Answer::allowed() }.render(&request);
+        let answer = Answer { warnings, ..Answer::allowed() }.render(&request.uid);
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         let warnings: Vec<&str> =
             answer["response"]["warnings"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
@@ -331,7 +403,7 @@ mod tests {
     #[test]
     fn nothing_to_change_is_no_patch() {
         let request = Request::parse(&review(pod_request())).unwrap();
-        let answer = Answer { verdict: Verdict::Patched(Vec::new()), warnings: Vec::new() }.render(&request);
+        let answer = Answer { verdict: Verdict::Patched(Vec::new()), warnings: Vec::new() }.render(&request.uid);
         let answer: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!(answer["response"], json!({ "uid": "1", "allowed": true }));
     }

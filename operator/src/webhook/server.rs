@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::metrics::{Hook, Metrics, Outcome};
 use super::mutate::mutate;
-use super::review::{Answer, Request as Review, Verdict};
+use super::review::{Answer, BadReview, Request as Review, Sort, Verdict};
 use super::tenants::Tenants;
 use super::validate::{Written, validate};
 
@@ -92,12 +92,16 @@ impl App {
         let Some(tenants) = self.tenants.borrow().clone() else {
             return Err((StatusCode::SERVICE_UNAVAILABLE, "not ready: the tenants were not read yet".to_owned()));
         };
-        let review = Review::parse(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-        let answer = decide(hook, &review, &tenants);
-        let answer = answer.ok_or_else(|| {
-            (StatusCode::BAD_REQUEST, "this is not asked here; mend the rules of the webhook configuration".to_owned())
-        })?;
-        let rendered = answer.render(&review);
+        let (uid, answer) = match Review::parse(&body) {
+            Ok(review) => {
+                let answer = decide(hook, &review, &tenants);
+                (review.uid, answer.ok_or((StatusCode::BAD_REQUEST, NOT_ASKED.to_owned()))?)
+            }
+            // The API server passes on an answer, and would only say of an error that there was one.
+            Err(BadReview::Object { uid, reason }) => (uid, Answer::denied(Sort::Invalid, reason)),
+            Err(error) => return Err((StatusCode::BAD_REQUEST, error.to_string())),
+        };
+        let rendered = answer.render(&uid);
         self.metrics.answered(hook, outcome(&answer), started.elapsed());
         let mut response = Response::new(Full::new(Bytes::from(rendered)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -128,6 +132,9 @@ impl App {
 }
 
 type Refused = (StatusCode, String);
+
+/// Of a review that is about something else.
+const NOT_ASKED: &str = "this is not asked here; mend the rules of the webhook configuration";
 
 fn route(path: &str) -> Option<Hook> {
     Some(match path {
