@@ -1,16 +1,20 @@
 //! The command line. Every value is parsed here into its type; nothing deeper reads arguments or the
 //! environment.
 
-use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use clawlock_policy::HostName;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::secret::SecretText;
+
+mod cluster;
+mod values;
+
+pub(crate) use cluster::{ClusterArgs, DoctorArgs, HaltArgs, LogsArgs, ResumeArgs, ShadowArgs, StatusArgs};
+pub(crate) use values::{AgentName, HeaderArg, Label, Loopback, Resolved, TenantName, Time};
 
 /// Policy at two gates for OpenClaw agents, on this machine.
 #[derive(Debug, Parser)]
@@ -21,6 +25,32 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The name under which kubectl finds a plugin `clawlock`.
+const PLUGIN: &str = "kubectl-clawlock";
+
+impl Cli {
+    /// The command as it is called: by its own name, or by kubectl's for it.
+    pub(crate) fn named(program: Option<&OsStr>) -> clap::Command {
+        let plugin = program.map(Path::new).and_then(Path::file_name).is_some_and(|name| name == PLUGIN);
+        let command = Self::command();
+        if plugin { command.bin_name("kubectl clawlock") } else { command.bin_name("clawlock") }
+    }
+
+    /// Parses the arguments; ends the process when they are wrong.
+    pub(crate) fn of(arguments: impl Iterator<Item = OsString>) -> Self {
+        let arguments: Vec<OsString> = arguments.collect();
+        let matches = Self::named(arguments.first().map(OsString::as_os_str)).get_matches_from(arguments);
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The script for a shell.
+pub(crate) fn completion(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "clawlock", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -28,13 +58,39 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Check files of policy; exits with 0 when they hold, 1 on a problem, 2 on wrong usage
     Lint(LintArgs),
-    /// Say what would be decided on an action, and why; exits with 0 for allow, 1 for a refusal, 2 when the
+    /// Say what would be decided on an action, or was on a request of the log, and why; exits with 0 for allow, 1 for a refusal, 2 when the
     /// action or the files are not valid
     Explain(ExplainArgs),
+    /// Ask the policy about written cases, each with the verdict that is expected; exits with 0 when all hold, 1 when
+    /// one does not, 2 when a case or the policy is not valid
+    Test(TestArgs),
+    /// Say what other policies would have decided on the actions of a log; exits with 0 when nothing becomes possible
+    /// that was refused, 1 when something does or may, 2 when the log or the files cannot be read
+    Simulate(SimulateArgs),
+    /// Write the least policy that allows what a log shows as allowed, for a person to review; exits with 0 when it allows
+    /// all of it, 1 when something could not be put into a rule, 2 when the log cannot be read
+    Generate(GenerateArgs),
+    /// Write policy that stands in formats of others as documents of this API, never wider; exits with 0 when it could,
+    /// 2 when a file is not understood as a whole
+    Import(ImportArgs),
     /// Run both gates on this machine over a folder of policy, and an agent under them
     Dev(Box<DevArgs>),
+    /// Say where tenants stand; exits with 0 when all is in force, 1 when something is not
+    Status(StatusArgs),
+    /// Print the decisions of a tenant's gateway and sidecars
+    Logs(LogsArgs),
+    /// Sum up what mode Audit let pass and Enforce would refuse; exits with 0 when there is nothing, 1 otherwise
+    Shadow(ShadowArgs),
+    /// Stop agents until they are resumed; exits with 0 when that is in force, 1 when it is not yet
+    Halt(HaltArgs),
+    /// Let agents go on that were stopped; exits with 0 when nothing stops them any more, 1 otherwise
+    Resume(ResumeArgs),
+    /// Look for what weakens a cluster or this machine; exits with 0 when nothing does, 1 otherwise
+    Doctor(DoctorArgs),
     /// Take a tenant out of a cluster, or say what is in the way; exits with 0 when it is out, 1 when it is not
     Offboard(OffboardArgs),
+    /// Print a script that completes commands and options in a shell
+    Completion(CompletionArgs),
     /// Restrict this process to TCP ports, then become COMMAND (used by dev)
     #[command(hide = true)]
     LaunchRestricted(LaunchArgs),
@@ -88,7 +144,7 @@ pub(crate) struct AgentArgs {
 pub(crate) struct ExplainArgs {
     /// `tool NAME [JSON]`, for example: tool exec '{"command":"ls"}'; or `METHOD URL [BODY]`, for example:
     /// GET https://api.example.com/v1/models
-    #[arg(value_name = "ACTION", required = true, num_args = 1..=3)]
+    #[arg(value_name = "ACTION", required_unless_present = "request", num_args = 1..=3)]
     pub(crate) action: Vec<String>,
     /// Folder of the policy
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -102,7 +158,116 @@ pub(crate) struct ExplainArgs {
     /// Time of the action in RFC 3339, for example 2026-11-21T09:00:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<Time>,
+    /// Instead of an action: the id of a request in the log, as denials and the log tell it
+    #[arg(long, value_name = "ID", requires = "log", conflicts_with_all = ["action", "headers", "time"])]
+    pub(crate) request: Option<String>,
+    /// The log of decisions in which --request is looked up; - reads the standard input
+    #[arg(long, value_name = "LOG", requires = "request")]
+    pub(crate) log: Option<PathBuf>,
     /// How to print: text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// How to print the results of test cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Results {
+    /// A table for people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+    /// The XML that CI systems read.
+    Junit,
+}
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+#[command(after_help = "docs/cli.md has the format of the files.")]
+pub(crate) struct TestArgs {
+    /// Files of cases, and folders (searched for *.test.yaml and *.test.yml, 8 levels deep)
+    /// [default: the folder of the policy]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Folder of the policy
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// How to print: a table, one JSON document, or JUnit's XML
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Results,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Log of decisions, one JSON document per line; - reads the standard input
+    #[arg(long, value_name = "LOG")]
+    pub(crate) from: PathBuf,
+    /// Files and folders of what would change: an object replaces the one of its kind, namespace and name; may be
+    /// repeated
+    #[arg(long, value_name = "PATH", required = true)]
+    pub(crate) policy: Vec<PathBuf>,
+    /// Folder of what is in force: tenants, upstreams and other policies
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Look at one agent; --label says the labels of its pods
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+    /// How to print: text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// A format of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// agentport.yaml, its overlays (the later file wins) and its part of claw.json
+    Agentport,
+    /// Agent manifests
+    AgentManifest,
+    /// Tool binding manifests (manifest.json)
+    Binding,
+    /// policy.json of a tenant, claims of a token, Helm values, or a file of variables
+    Destinations,
+    /// Tables with a tier per method
+    Tiers,
+    /// NetworkPolicies, and configurations of proxies of which only the hosts are listed
+    Network,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// What the files are
+    #[arg(value_enum, value_name = "FORMAT")]
+    pub(crate) format: ImportFormat,
+    /// The files
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The agents' namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// The platform namespace, for Upstreams [default: that of the agents, and -gateway]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) platform_namespace: Option<String>,
+    /// A label of the agents that the policies select; may be repeated [default: all agents of the namespace]
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<Label>,
+    /// How to print: YAML with comments, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// Log of decisions, one JSON document per line; - reads the standard input
+    #[arg(long, value_name = "LOG")]
+    pub(crate) from: PathBuf,
+    /// Look at one agent; --label says which labels its pods have, so that the policy selects no others
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+    /// How to print: YAML with comments, or one JSON document
     #[arg(long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -167,6 +332,15 @@ pub(crate) struct OffboardArgs {
     pub(crate) output: Format,
 }
 
+/// Arguments of `completion`.
+#[derive(Debug, Args)]
+#[command(after_help = "For bash: clawlock completion bash > ~/.local/share/bash-completion/completions/clawlock")]
+pub(crate) struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
 /// Arguments of `launch-restricted`.
 #[derive(Debug, Args)]
 pub(crate) struct LaunchArgs {
@@ -178,155 +352,22 @@ pub(crate) struct LaunchArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// `NAMESPACE/SERVICEACCOUNT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AgentName {
-    /// The namespace.
-    pub(crate) namespace: String,
-    /// The ServiceAccount.
-    pub(crate) service_account: String,
-}
-
-impl FromStr for AgentName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() && !account.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), service_account: account.to_owned() })
-            }
-            _ => Err("write NAMESPACE/SERVICEACCOUNT, for example acme/default".to_owned()),
-        }
-    }
-}
-
-/// Name of a tenant: a DNS label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TenantName(String);
-
-impl TenantName {
-    /// The name.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for TenantName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let ends = !text.starts_with('-') && !text.ends_with('-');
-        match (1..=63).contains(&text.len()) && text.bytes().all(inner) && ends {
-            true => Ok(Self(text.to_owned())),
-            false => {
-                Err("write the name of a TenantGateway: lower-case letters, digits and dashes, at most 63".to_owned())
-            }
-        }
-    }
-}
-
-/// `KEY=VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Label {
-    /// The key.
-    pub(crate) key: String,
-    /// The value, which may be empty.
-    pub(crate) value: String,
-}
-
-impl FromStr for Label {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Self { key: key.to_owned(), value: value.to_owned() }),
-            _ => Err("write KEY=VALUE, for example app=support-agent".to_owned()),
-        }
-    }
-}
-
-/// `NAME: VALUE`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HeaderArg {
-    /// The name.
-    pub(crate) name: http::HeaderName,
-    /// The value.
-    pub(crate) value: http::HeaderValue,
-}
-
-impl FromStr for HeaderArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write 'NAME: VALUE', for example 'accept: application/json'".to_owned();
-        let (name, value) = text.split_once(':').ok_or_else(wrong)?;
-        Ok(Self { name: name.parse().map_err(|_| wrong())?, value: value.trim().parse().map_err(|_| wrong())? })
-    }
-}
-
-/// A time in RFC 3339, in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Time(pub(crate) u64);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let timestamp: k8s_openapi::jiff::Timestamp =
-            text.parse().map_err(|_| "write RFC 3339 with a zone, for example 2026-11-21T09:00:00Z".to_owned())?;
-        u64::try_from(timestamp.as_millisecond()).map(Self).map_err(|_| "write a time after 1970".to_owned())
-    }
-}
-
-/// `HOST:ADDRESS`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Resolved {
-    /// The host.
-    pub(crate) host: HostName,
-    /// Its address.
-    pub(crate) address: IpAddr,
-}
-
-impl FromStr for Resolved {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write HOST:ADDRESS, for example api.example.com:127.0.0.1".to_owned();
-        let (host, address) = text.split_once(':').ok_or_else(wrong)?;
-        let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
-        let host = HostName::parse(host).map_err(|error| format!("{error}; {}", wrong()))?;
-        Ok(Self { host, address: address.parse().map_err(|_| wrong())? })
-    }
-}
-
-/// An address that only this machine reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Loopback(pub(crate) SocketAddr);
-
-impl FromStr for Loopback {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address: SocketAddr =
-            text.parse().map_err(|_| "write ADDRESS:PORT, for example 127.0.0.1:8877".to_owned())?;
-        if !address.ip().is_loopback() {
-            return Err(
-                "whoever reaches the proxy acts as the agent; write a loopback address such as 127.0.0.1".into()
-            );
-        }
-        Ok(Self(address))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+    use std::net::IpAddr;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_shell_has_a_script() {
+        for shell in Shell::value_variants() {
+            let script = completion(*shell);
+            assert!(script.contains("simulate") && script.contains("folder"), "{shell}: {script}");
+        }
     }
 
     #[test]

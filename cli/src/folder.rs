@@ -3,6 +3,7 @@
 //! them together and says where a problem of the compiler stands.
 
 mod object;
+mod schema;
 mod tree;
 mod walk;
 
@@ -11,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clawlock_compile::Resources;
+use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
 
 pub(crate) use object::{Object, ObjectId, Resource, Source};
-pub(crate) use tree::Mark;
+pub(crate) use tree::{Entry, Mark, Node};
 
 /// What a file came to.
 #[derive(Clone, Debug)]
@@ -59,6 +61,15 @@ pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
     walk::find(&[folder.to_owned()]).files
 }
 
+/// Files of test cases: those in folders by their names, others as they are; and what could not be listed.
+pub(crate) fn find_cases(paths: &[PathBuf]) -> (Vec<PathBuf>, Vec<Problem>) {
+    let found = walk::find_cases(paths);
+    let unreadable = found.unreadable.into_iter();
+    let problems =
+        unreadable.map(|unreadable| Problem::in_file(&unreadable.path, Mark::START, unreadable.reason)).collect();
+    (found.files, problems)
+}
+
 fn read_file(path: PathBuf, left: &mut u64) -> FileContent {
     match walk::read(&path, left) {
         Ok(text) => parse(path, &text),
@@ -86,14 +97,52 @@ pub(crate) fn parse(path: PathBuf, text: &str) -> FileContent {
                 let source = Arc::new(Source { file: content.path.clone(), root: document.root });
                 content.objects.push(Object { id, resource, source });
             }
-            Err(mistakes) => content.problems.extend(mistakes.into_iter().map(|mistake| {
-                let mut problem = Problem::in_file(&content.path, mistake.at, mistake.reason);
-                problem.path = mistake.path;
-                problem
-            })),
+            Err(mistakes) => {
+                content.problems.extend(mistakes.into_iter().map(|mistake| placed(&content.path, mistake)));
+            }
         }
     }
     content
+}
+
+fn placed(file: &Path, mistake: object::Mistake) -> Problem {
+    let object::Mistake { at, path, reason, fix } = mistake;
+    Problem { path, fix, ..Problem::in_file(file, at, reason) }
+}
+
+/// Reads the text of any one file, within bounds.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn read_text(path: &Path) -> Result<String, Box<Problem>> {
+    let mut left = walk::MAX_TOTAL;
+    walk::read(path, &mut left).map_err(|reason| Box::new(Problem::in_file(path, Mark::START, reason)))
+}
+
+/// Reads the structure of a text that is one document.
+///
+/// # Errors
+/// When it is none, or several.
+pub(crate) fn parse_tree(path: &Path, text: &str) -> Result<Node, Box<Problem>> {
+    parse_one(path, text).map(|document| document.root)
+}
+
+fn parse_one<'a>(path: &Path, text: &'a str) -> Result<tree::Document<'a>, Box<Problem>> {
+    let wrong = |at, reason| Box::new(Problem::in_file(path, at, reason));
+    let mut documents = tree::parse(text).map_err(|error| wrong(error.at, error.reason))?;
+    let only = documents.pop().filter(|_| documents.is_empty());
+    only.ok_or_else(|| wrong(Mark::START, "not exactly one document; split the file".to_owned()))
+}
+
+/// Reads a file of one document that is no object of Kubernetes, strictly, and where everything stands in it.
+///
+/// # Errors
+/// The first mistake.
+pub(crate) fn read_one<T: DeserializeOwned>(path: &Path) -> Result<(T, Node), Box<Problem>> {
+    let text = read_text(path)?;
+    let document = parse_one(path, &text)?;
+    let value = object::typed(&document).map_err(|mistake| Box::new(placed(path, mistake)))?;
+    Ok((value, document.root))
 }
 
 impl Folder {
@@ -136,6 +185,12 @@ impl<'a> Places<'a> {
         Self(places)
     }
 
+    /// The text that a problem of the compiler is about.
+    pub(crate) fn text(&self, problem: &clawlock_compile::Problem) -> Option<&'a str> {
+        let source = self.0.get(&ObjectId::from(&problem.object))?.first()?;
+        source.root.find(&problem.path)?.text()
+    }
+
     /// A problem of the compiler with its place. An object that is there twice has it twice.
     pub(crate) fn locate(&self, problem: &clawlock_compile::Problem, folder: &Path) -> Vec<Problem> {
         let clawlock_compile::Problem { object, path, message, severity, topic: _ } = problem;
@@ -147,6 +202,7 @@ impl<'a> Places<'a> {
             object: Some(object.to_string()),
             path: Some(path.clone()),
             message: message.clone(),
+            fix: None,
         };
         match self.0.get(&ObjectId::from(object)) {
             Some(sources) => sources.iter().map(|source| located(&source.file, source.root.locate(path))).collect(),

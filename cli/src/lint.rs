@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use clawlock_compile::{Compilation, Tenant, Topic};
 use serde::Serialize;
 
 use crate::args::{Format, LintArgs};
 use crate::folder::{self, Folder, Places};
 use crate::output::{self, GOOD, STRONG, problem_line, styled};
-use crate::problem::Problem;
+use crate::problem::{Fix, Problem};
+use crate::suggest::nearest;
 
 /// What `--output json` prints.
 #[derive(Debug, Serialize)]
@@ -44,13 +46,52 @@ pub(crate) fn run(args: &LintArgs) -> Result<ExitCode, String> {
 
 /// All problems of a folder, of reading and of compiling, in the order of their places.
 pub(crate) fn check(folder: &Folder, root: &Path) -> Vec<Problem> {
+    judge(folder, root).0
+}
+
+/// All problems of a folder, and what it came to.
+pub(crate) fn judge(folder: &Folder, root: &Path) -> (Vec<Problem>, Compilation) {
     let compilation = clawlock_compile::compile(&folder::resources(folder.objects()));
     let places = Places::of(folder.objects());
+    let names = Names::of(&compilation);
     let mut problems: Vec<Problem> = folder.all_problems().cloned().collect();
-    problems.extend(compilation.problems.iter().flat_map(|problem| places.locate(problem, root)));
+    for problem in &compilation.problems {
+        let mut located = places.locate(problem, root);
+        if problem.topic == Topic::Reference {
+            let fix = places.text(problem).and_then(|text| names.fix(&problem.path, text));
+            located.iter_mut().for_each(|problem| problem.fix.clone_from(&fix));
+        }
+        problems.extend(located);
+    }
     problems.sort();
     problems.dedup();
-    problems
+    (problems, compilation)
+}
+
+/// What rules can refer to.
+struct Names {
+    upstreams: Vec<String>,
+    operations: Vec<String>,
+}
+
+impl Names {
+    fn of(compilation: &Compilation) -> Self {
+        let upstreams = || compilation.tenants().flat_map(Tenant::upstreams);
+        let operations = upstreams()
+            .flat_map(|up| up.operations.iter().map(move |operation| format!("{}.{}", up.name, operation.name)));
+        Self { upstreams: upstreams().map(|up| up.name.clone()).collect(), operations: operations.collect() }
+    }
+
+    /// What was probably meant by a reference that leads nowhere.
+    fn fix(&self, path: &str, text: &str) -> Option<Fix> {
+        let names = match path.rsplit('.').next()? {
+            field if field.starts_with("upstreams[") => &self.upstreams,
+            field if field.starts_with("operations[") => &self.operations,
+            _ => return None,
+        };
+        let with = nearest(text, names.iter().map(String::as_str))?;
+        Some(Fix { replace: text.to_owned(), with: with.to_owned() })
+    }
 }
 
 fn text(report: &Report) -> String {

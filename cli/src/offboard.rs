@@ -6,18 +6,17 @@
 //! rights, the cluster and the way to log in are those of whoever types the command.
 
 mod found;
-mod kubectl;
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use crate::args::{Format, OffboardArgs, TenantName};
+use crate::kubectl::Kubectl;
 use crate::output::{self, BAD, GOOD, QUIET, STRONG, styled};
 use crate::problem::plain;
 
 use found::{Found, Named, left_over};
-use kubectl::Kubectl;
 
 /// What `--output json` prints.
 #[derive(Debug, Serialize)]

@@ -2,7 +2,8 @@
 //! Colours are written always and taken out by the stream where nobody sees them or NO_COLOR is set.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -37,10 +38,19 @@ pub(crate) fn error(error: &dyn Display) {
 /// # Errors
 /// When it cannot be written; a reader that has seen enough (`| head`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), String> {
+    print_line(text).map(drop)
+}
+
+/// Writes a line to the standard output. Says whether somebody still reads.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn print_line(line: &str) -> Result<bool, String> {
     let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
-        _ => Ok(()),
+    match stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output: {error}")),
     }
 }
 
@@ -51,6 +61,44 @@ pub(crate) fn print(text: &str) -> Result<(), String> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
     print(&format!("{text}\n"))
+}
+
+/// How far a long reading is, on a terminal only, and gone when it ends.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    steps: u64,
+    shown: Option<Instant>,
+    begun: Option<Instant>,
+}
+
+/// How many steps pass before the clock is looked at.
+const STEPS: u64 = 4096;
+/// How long a reading takes before anything is shown, and between two showings.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Progress {
+    /// One step further.
+    pub(crate) fn step(&mut self) {
+        self.steps += 1;
+        if !self.steps.is_multiple_of(STEPS) {
+            return;
+        }
+        let now = Instant::now();
+        let since = self.shown.unwrap_or(*self.begun.get_or_insert(now));
+        if now - since >= PATIENCE && io::stderr().is_terminal() {
+            self.shown = Some(now);
+            // Whoever cannot read it misses nothing.
+            let _ = write!(io::stderr(), "\r{} lines read", self.steps);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
 }
 
 /// A problem as a line in colour.

@@ -28,6 +28,19 @@ pub(crate) struct Problem {
     pub(crate) path: Option<String>,
     /// What is wrong, why, and what to do.
     pub(crate) message: String,
+    /// What to write instead, where that can be guessed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fix: Option<Fix>,
+}
+
+/// What to write instead of a text that stands at the place of a problem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Fix {
+    /// What is there.
+    pub(crate) replace: String,
+    /// What was probably meant.
+    pub(crate) with: String,
 }
 
 /// How bad a problem is.
@@ -70,6 +83,7 @@ impl Problem {
             object: None,
             path: None,
             message: message.into(),
+            fix: None,
         }
     }
 
@@ -91,6 +105,9 @@ impl Problem {
             text.push_str(": ");
         }
         text.push_str(&self.message);
+        if let Some(Fix { replace: _, with }) = &self.fix {
+            text.push_str(&format!("; did you mean {with:?}?"));
+        }
         plain(&text)
     }
 }

@@ -7,7 +7,7 @@ use clawlock_policy::explain::{Explanation, Outcome, PolicyExplanation, RuleExpl
 use clawlock_policy::{Code, Denial, Policy, Verdict};
 use serde::Serialize;
 
-use super::action::Asked;
+use crate::action::Asked;
 use crate::output::{BAD, GOOD, NOTICE, QUIET, STRONG, styled};
 use crate::problem::plain;
 

@@ -12,7 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_saphyr::{DefaultMessageFormatter, MergeKeyPolicy, MessageFormatter as _, Options};
 
+use super::schema;
 use super::tree::{Document, MAX_NESTING, MAX_NODES, Mark, Node};
+use crate::problem::Fix;
+use crate::suggest::nearest;
 
 /// Most values that aliases may add: a written file has no need for more than a few.
 const MAX_ALIASED: usize = 10_000;
@@ -95,6 +98,8 @@ pub(crate) struct Mistake {
     pub(crate) path: Option<String>,
     /// What.
     pub(crate) reason: String,
+    /// What to write instead, where that can be guessed.
+    pub(crate) fix: Option<Fix>,
 }
 
 /// Keys that an object has at its top.
@@ -123,7 +128,7 @@ const METADATA_KEYS: &[&str] = &[
 /// Reads one document; `None` when it is empty.
 ///
 /// # Errors
-/// All mistakes of its outline, or the first of its fields.
+/// All mistakes of its outline, or of its structure, or the first of its values.
 pub(crate) fn read(document: &Document<'_>) -> Result<Option<(ObjectId, Resource)>, Vec<Mistake>> {
     let root = &document.root;
     if matches!(root, Node::Scalar(_, text) if text.is_empty()) {
@@ -143,6 +148,10 @@ pub(crate) fn read(document: &Document<'_>) -> Result<Option<(ObjectId, Resource
         }
         Some(entry) => check_keys(&entry.value, "metadata.", METADATA_KEYS, &mut mistakes),
     }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let mistakes = schema::check(root, kind);
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
@@ -194,7 +203,8 @@ fn kind(root: &Node) -> Result<&'static str, Mistake> {
         (true, Some(kind)) => Ok(kind),
         (true, None) => {
             let names: Vec<&str> = KINDS.iter().map(|kind| kind.as_str()).collect();
-            Err(mistake(kind_at, format!("kind {kind:?} is not one of {}; correct it", names.join(", "))))
+            let reason = format!("kind {kind:?} is not one of {}; correct it", names.join(", "));
+            Err(misspelt(kind_at, kind, names, reason))
         }
         (false, _) if version.split('/').next() == Some(GROUP) => {
             Err(mistake(version_at, format!("apiVersion {version:?} is not known; this program reads {API_VERSION}")))
@@ -219,7 +229,7 @@ fn check_keys(node: &Node, prefix: &str, known: &[&str], mistakes: &mut Vec<Mist
             Some(key) if known.contains(&key) => {}
             Some(key) => {
                 let reason = format!("unknown field {prefix}{key:?}; known here: {}", known.join(", "));
-                mistakes.push(mistake(entry.at, reason));
+                mistakes.push(misspelt(entry.at, key, known.iter().copied(), reason));
             }
             None => mistakes.push(mistake(entry.at, "a key that is not text; write a field's name".to_owned())),
         }
@@ -227,7 +237,13 @@ fn check_keys(node: &Node, prefix: &str, known: &[&str], mistakes: &mut Vec<Mist
 }
 
 fn mistake(at: Mark, reason: String) -> Mistake {
-    Mistake { at, path: None, reason }
+    Mistake { at, path: None, reason, fix: None }
+}
+
+/// A mistake in a word of which the right ones are known.
+fn misspelt<'a>(at: Mark, text: &str, known: impl IntoIterator<Item = &'a str>, reason: String) -> Mistake {
+    let fix = nearest(text, known).map(|with| Fix { replace: text.to_owned(), with: with.to_owned() });
+    Mistake { at, path: None, reason, fix }
 }
 
 fn options() -> Options {
@@ -251,7 +267,11 @@ fn options() -> Options {
     }
 }
 
-fn typed<T: DeserializeOwned>(document: &Document<'_>) -> Result<T, Mistake> {
+/// Reads a document as a type, strictly.
+///
+/// # Errors
+/// The first mistake.
+pub(super) fn typed<T: DeserializeOwned>(document: &Document<'_>) -> Result<T, Mistake> {
     serde_saphyr::from_str_with_options(document.text, options()).map_err(|error| {
         let place = error.location().and_then(|location| {
             let line = usize::try_from(location.line()).ok()?.checked_add(document.lines_before)?;
@@ -260,7 +280,7 @@ fn typed<T: DeserializeOwned>(document: &Document<'_>) -> Result<T, Mistake> {
         let at = place.filter(|at| at.line > document.lines_before && at.column > 0);
         let reason = DefaultMessageFormatter.format_message(&error).into_owned();
         let at = at.unwrap_or_else(|| document.root.at());
-        Mistake { at, path: document.root.path_of(at), reason }
+        Mistake { at, path: document.root.path_of(at), reason, fix: None }
     })
 }
 

@@ -103,6 +103,15 @@ impl Node {
         }
     }
 
+    /// What stands at a path such as `spec.rules[3].when`.
+    pub(crate) fn find(&self, path: &str) -> Option<&Self> {
+        steps(path).try_fold(self, |node, step| match (step, node) {
+            (Step::Key(key), _) => node.get(key).map(|entry| &entry.value),
+            (Step::Index(index), Self::List(_, items)) => items.get(index),
+            (Step::Index(_), Self::Scalar(..) | Self::Map(..) | Self::Alias(..)) => None,
+        })
+    }
+
     /// Where a path such as `spec.rules[3].when` stands, or as much of it as exists. A value that is a
     /// scalar is shown itself, a map or list by its key, which stands where a reader looks first.
     pub(crate) fn locate(&self, path: &str) -> Mark {

@@ -16,8 +16,8 @@ pub(crate) const MAX_FILE: u64 = 2 * 1024 * 1024;
 /// Most bytes of all files together: bounds memory.
 pub(crate) const MAX_TOTAL: u64 = 32 * 1024 * 1024;
 
-/// Most files: more is another folder than the one that was meant.
-pub(crate) const MAX_FILES: usize = 1_000;
+/// Most files: a policy each for more agents than a tenant has. More is another folder than the one that was meant.
+pub(crate) const MAX_FILES: usize = 5_000;
 
 /// Deepest subfolder: bounds a tree of links.
 pub(crate) const MAX_DEPTH: usize = 8;
@@ -43,9 +43,20 @@ pub(crate) struct Found {
     pub(crate) unreadable: Vec<Unreadable>,
 }
 
-/// Searches paths: folders for `*.yaml` and `*.yml`, files as they are.
+/// How the names of files of test cases end. They are no objects, and stand beside them.
+const CASES: [&[u8]; 2] = [b".test.yaml", b".test.yml"];
+
+/// Searches paths: folders for `*.yaml` and `*.yml` but those of test cases, files as they are.
 pub(crate) fn find(paths: &[PathBuf]) -> Found {
-    let mut search = Search::default();
+    search(paths, Search::default())
+}
+
+/// Searches paths: folders for `*.test.yaml` and `*.test.yml`, files as they are.
+pub(crate) fn find_cases(paths: &[PathBuf]) -> Found {
+    search(paths, Search { cases: true, ..Search::default() })
+}
+
+fn search(paths: &[PathBuf], mut search: Search) -> Found {
     for path in paths {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => search.folder(path, MAX_DEPTH),
@@ -70,6 +81,8 @@ struct Search {
     found: Found,
     folders: HashSet<(u64, u64)>,
     entries: usize,
+    /// Whether test cases are searched for.
+    cases: bool,
 }
 
 impl Search {
@@ -102,6 +115,9 @@ impl Search {
     fn entry(&mut self, path: &Path, depth: usize) {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if name.starts_with(b".") {
+            return;
+        }
+        if CASES.iter().any(|end| name.ends_with(end)) != self.cases && !path.is_dir() {
             return;
         }
         let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
@@ -164,11 +180,12 @@ mod tests {
         let root = dir.path();
         fs::create_dir_all(root.join("b/c")).unwrap();
         fs::create_dir_all(root.join(".git")).unwrap();
-        for name in ["z.yaml", "a.yml", "b/c/d.yaml", "notes.txt", ".git/e.yaml", ".swap.yaml"] {
+        for name in ["z.yaml", "a.yml", "b/c/d.yaml", "notes.txt", ".git/e.yaml", ".swap.yaml", "b/a.test.yaml"] {
             fs::write(root.join(name), "").unwrap();
         }
         let found = find(&[root.to_owned()]);
         assert_eq!(names(&found, root), ["a.yml", "b/c/d.yaml", "z.yaml"]);
+        assert_eq!(names(&find_cases(&[root.to_owned()]), root), ["b/a.test.yaml"]);
         assert_eq!(found.unreadable, []);
     }
 

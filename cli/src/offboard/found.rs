@@ -6,8 +6,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::kubectl::Kubectl;
 use crate::args::TenantName;
+use crate::kubectl::Kubectl;
 
 /// The label of a tenant's namespaces.
 const TENANT_LABEL: &str = "clawlock.dev/tenant";

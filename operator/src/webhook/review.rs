@@ -136,16 +136,16 @@ impl Request {
             Operation::Delete => (None, None),
             Operation::Create | Operation::Update | Operation::Connect => (object, old_object),
         };
-        let unreadable = |error: serde_json::Error, which: &str, advice: &str| BadReview::Object {
-            uid: uid.clone(),
-            reason: format!(
-                "clawlock: the object{which} cannot be read, so that nobody can judge it: {error}; values nest at most 128 \
-                 levels, {advice}"
-            ),
+        let unreadable = |error: serde_json::Error, which: &str, advice: &str| {
+            let deep = if error.to_string().contains("recursion") { "values nest at most 128 levels, " } else { "" };
+            let reason = format!(
+                "clawlock: the object{which} cannot be read, so that nobody can judge it: {error}; {deep}so {advice}"
+            );
+            BadReview::Object { uid: uid.clone(), reason }
         };
-        let object = read(object).map_err(|error| unreadable(error, "", "so take out what is deeper"))?;
+        let object = read(object).map_err(|error| unreadable(error, "", "take that out"))?;
         let old_object =
-            read(old_object).map_err(|error| unreadable(error, " as it is now", "so delete it and create it again"))?;
+            read(old_object).map_err(|error| unreadable(error, " as it is now", "delete it and create it again"))?;
         Ok(Self { uid, resource, sub_resource, namespace, operation, object, old_object })
     }
 
@@ -357,10 +357,10 @@ mod tests {
             Request::parse(text.as_bytes())
         };
         for (operation, key, object, advice) in [
-            ("CREATE", "object", deep.as_str(), "take out what is deeper"),
-            ("UPDATE", "object", deep.as_str(), "take out what is deeper"),
-            ("UPDATE", "oldObject", deep.as_str(), "delete it and create it again"),
-            ("CREATE", "object", r#"{"a":"\ud800"}"#, "surrogate"),
+            ("CREATE", "object", deep.as_str(), "at most 128 levels, so take that out"),
+            ("UPDATE", "object", deep.as_str(), "at most 128 levels, so take that out"),
+            ("UPDATE", "oldObject", deep.as_str(), "at most 128 levels, so delete it and create it again"),
+            ("CREATE", "object", r#"{"a":"\ud800"}"#, "hex escape"),
             ("CREATE", "object", r#"{"a":1e999}"#, "range"),
         ] {
             let Err(BadReview::Object { uid, reason }) = with(operation, key, object) else {

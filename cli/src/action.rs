@@ -1,4 +1,4 @@
-//! The action of the command line as facts for the engine.
+//! An action that somebody asks about, as facts for the engine: of the command line, or of a test case.
 
 use clawlock_policy::document::{CredentialDoc, Scheme};
 use clawlock_policy::{Action, Body, Code, Context, Denial, Facts, HttpAction, Policy, RequestPath, ToolAction};
@@ -14,7 +14,7 @@ const USAGE: &str = "write `tool NAME [JSON]`, for example: tool exec '{\"comman
 
 /// What is asked about.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// A tool call.
     Tool {
         /// The tool's name.
@@ -28,7 +28,7 @@ pub(super) enum Asked {
 
 /// An HTTP request.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(crate) struct Request {
     /// Scheme, host and port.
     target: Target,
     /// Method.
@@ -48,7 +48,7 @@ impl Asked {
     ///
     /// # Errors
     /// When they are no action that a gate would decide on.
-    pub(super) fn parse(words: &[String], headers: Vec<HeaderArg>) -> Result<Self, String> {
+    pub(crate) fn parse(words: &[String], headers: Vec<HeaderArg>) -> Result<Self, String> {
         let words: Vec<&str> = match words {
             [one] => one.splitn(3, char::is_whitespace).map(str::trim).filter(|word| !word.is_empty()).collect(),
             several => several.iter().map(String::as_str).collect(),
@@ -65,7 +65,11 @@ impl Asked {
         }
     }
 
-    fn tool(name: &str, args: &str) -> Result<Self, String> {
+    /// A call of a tool with the text of its arguments.
+    ///
+    /// # Errors
+    /// When the arguments are no JSON object.
+    pub(crate) fn tool(name: &str, args: &str) -> Result<Self, String> {
         match serde_json::from_str::<serde_json::Value>(args) {
             Ok(value) if value.is_object() => Ok(Self::Tool { name: name.to_owned(), args: args.to_owned() }),
             Ok(_) => Err(format!("the arguments of a tool are a JSON object; {USAGE}")),
@@ -73,7 +77,11 @@ impl Asked {
         }
     }
 
-    fn http(method: &str, url: &str, body: &str, named: Vec<HeaderArg>) -> Result<Self, String> {
+    /// A request.
+    ///
+    /// # Errors
+    /// When it is none that a gate would decide on.
+    pub(crate) fn http(method: &str, url: &str, body: &str, named: Vec<HeaderArg>) -> Result<Self, String> {
         let method: Method = method.parse().map_err(|_| format!("{method:?} is no method; {USAGE}"))?;
         let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}; {USAGE}"))?;
         let scheme = match uri.scheme_str() {
@@ -99,7 +107,7 @@ impl Asked {
     }
 
     /// The action in words.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::Tool { name, .. } => format!("tool {name}"),
             Self::Http(request) => format!("{} {}{}", request.method, request.target.text(), request.path),
@@ -111,7 +119,7 @@ impl Asked {
     ///
     /// # Errors
     /// What a gate would refuse without asking the engine.
-    pub(super) fn route(&self, policy: &Policy) -> Result<Routed, Denial> {
+    pub(crate) fn route(&self, policy: &Policy) -> Result<Routed, Denial> {
         let Self::Http(request) = self else { return Ok(Routed::default()) };
         let Request { target, method, headers, query, .. } = request.as_ref();
         let refuse = |code, detail, hint| Denial { code, rule: None, generation: policy.generation(), detail, hint };
@@ -140,7 +148,7 @@ impl Asked {
     }
 
     /// Hands the facts to whoever asks the engine.
-    pub(super) fn with_facts<T>(
+    pub(crate) fn with_facts<T>(
         &self,
         policy: &Policy,
         routed: &Routed,
@@ -176,7 +184,7 @@ impl Asked {
 
 /// What is left of a request for the engine.
 #[derive(Debug, Default)]
-pub(super) struct Routed {
+pub(crate) struct Routed {
     /// Name of the upstream.
     upstream: String,
     /// Headers.

@@ -1,0 +1,288 @@
+//! `status`, `logs`, `halt`, `resume` and `doctor` against a `kubectl` that plays a cluster, and `shadow`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Answers from files, writes down what it was asked.
+const KUBECTL: &str = r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+echo "$*" >>asked
+answer() { if [ -f "$1" ]; then cat "$1"; else echo '{"items": []}'; fi; }
+case "$*" in
+    *create*) cat >created; echo '{"metadata": {"name": "halt-x7", "namespace": "acme-gateway"}}' ;;
+    *wait*) if [ -f slow ]; then echo 'error: timed out waiting for the condition' >&2; exit 1; fi ;;
+    *delete*) ;;
+    logs*agent-1*) cat records ;;
+    logs*) ;;
+    version*) cat version ;;
+    *get*tenantgateways*) answer gateways ;;
+    *get*upstreams*) answer objects ;;
+    *get*agenthalts*) answer halts ;;
+    *get*role=gateway*) answer gateway-pods ;;
+    *get*role=agent*) answer agent-pods ;;
+    *get*pods*) answer pods ;;
+    *get*nodes*) answer nodes ;;
+    *get*leases*) answer leases ;;
+    *) echo "not played: $*" >&2; exit 1 ;;
+esac
+"#;
+
+struct Cluster(TempDir);
+
+impl Cluster {
+    fn new() -> Self {
+        let cluster = Self(tempfile::tempdir().unwrap());
+        let kubectl = cluster.0.path().join("kubectl");
+        fs::write(&kubectl, KUBECTL).unwrap();
+        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+        cluster.put("gateways", &[gateway("True")]);
+        cluster
+    }
+
+    fn put(&self, file: &str, items: &[Value]) {
+        fs::write(self.0.path().join(file), json!({"items": items}).to_string()).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.0.path().display());
+        Command::new(env!("CARGO_BIN_EXE_clawlock")).args(arguments).env("PATH", path).output().unwrap()
+    }
+
+    fn asked(&self, part: &str) -> Vec<String> {
+        let asked = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
+        asked.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+fn conditions(status: &str) -> Value {
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "Because", "message": "node \u{1b}[31mb answers"});
+    json!([condition("Ready", status), condition("EgressIsolated", status), condition("Accepted", "True")])
+}
+
+fn gateway(ready: &str) -> Value {
+    json!({
+        "kind": "TenantGateway", "metadata": {"name": "acme", "namespace": "acme-gateway"},
+        "spec": {"namespaces": ["acme"]},
+        "status": {
+            "conditions": conditions(ready), "agents": {"total": 3, "governed": 2, "ungoverned": 1},
+            "policy": {"generation": 7, "programmed": 4},
+        },
+    })
+}
+
+fn object(kind: &str, namespace: &str, name: &str, more: Value) -> Value {
+    let mut object = json!({"kind": kind, "metadata": {"name": name, "namespace": namespace, "uid": name}, "status": {"conditions": conditions("True")}});
+    for (key, value) in more.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    object
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn json_of(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const RECORD: &str = r#"{"version":1,"timeMs":1795000000000,"requestId":"a-1","gate":"agent","tenant":"acme","workload":"spiffe://a.example/ns/acme/sa/default/pod/1","action":{"type":"tool","tool":"exec"},"outcome":{"verdict":"allow","shadow":"NoMatch","generation":7},"latencyUs":{"agentGate":1,"gateway":0}}"#;
+
+#[test]
+fn status_says_what_is_not_in_force() {
+    let cluster = Cluster::new();
+    cluster.put(
+        "objects",
+        &[
+            object(
+                "AgentPolicy",
+                "acme",
+                "support",
+                json!({"status": {"conditions": conditions("True"), "agents": 2, "observedMode": "Audit"}}),
+            ),
+            object("AgentPolicy", "elsewhere", "other", json!({"status": {"conditions": conditions("False")}})),
+        ],
+    );
+    let output = cluster.run(&["status"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let words = text(&output.stdout);
+    assert!(words.contains("3, 2 governed, 1 without a sidecar, in acme"), "{words}");
+    assert!(words.contains("AgentPolicy acme/support, 2 agents, audited ready"), "{words}");
+    assert!(!words.contains("elsewhere"));
+
+    cluster.put("gateways", &[gateway("False")]);
+    let output = cluster.run(&["status", "acme"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stdout).contains("EgressIsolated is False (Because): node \\u{1b}[31mb answers"),
+        "{output:?}"
+    );
+    let report = json_of(&cluster.run(&["status", "--output", "json", "--context", "prod"]));
+    assert_eq!((&report[0]["generation"], &report[0]["programmed"]), (&7.into(), &4.into()));
+    assert!(cluster.asked("--context prod").len() >= 2);
+    // An object that nobody has looked at is not in force.
+    cluster.put("gateways", &[gateway("True")]);
+    cluster.put("objects", &[object("Upstream", "acme-gateway", "new", json!({"status": {}}))]);
+    assert_eq!(cluster.run(&["status"]).status.code(), Some(1));
+    assert_eq!(cluster.run(&["status", "other"]).status.code(), Some(2));
+}
+
+#[test]
+fn logs_are_decoded_or_raw() {
+    let cluster = Cluster::new();
+    let running = json!({"status": {"phase": "Running"}});
+    cluster.put(
+        "agent-pods",
+        &[
+            object("Pod", "acme", "agent-1", running.clone()),
+            object("Pod", "acme", "ended", json!({"status": {"phase": "Failed"}})),
+        ],
+    );
+    cluster.put("gateway-pods", &[object("Pod", "acme-gateway", "clawlock-gateway-0", running)]);
+    fs::write(cluster.0.path().join("records"), format!("listening on 8443\n{RECORD}\n")).unwrap();
+    let output = cluster.run(&["logs", "acme", "--since", "10m"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let line = text(&output.stdout);
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert!(line.contains("allow acme/default: tool exec, Enforce would refuse it: NoMatch a-1"), "{line}");
+    let mut asked = cluster.asked("logs");
+    asked.sort();
+    assert_eq!(
+        asked,
+        [
+            "logs --namespace acme agent-1 --container clawlock --since=10m",
+            "logs --namespace acme-gateway clawlock-gateway-0 --container gateway --since=10m",
+        ]
+    );
+    let output = cluster.run(&["logs", "acme", "--output", "json"]);
+    assert_eq!(text(&output.stdout), format!("{RECORD}\n"));
+    assert_eq!(Cluster::new().run(&["logs", "acme"]).status.code(), Some(2));
+}
+
+#[test]
+fn halt_makes_one_and_says_how_to_resume() {
+    let cluster = Cluster::new();
+    let output = cluster.run(&["halt", "acme", "--reason", "INC-1", "--label", "app=bot"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stdout).contains("resume with: clawlock resume acme acme-gateway/halt-x7"), "{output:?}");
+    let created: Value = serde_json::from_slice(&fs::read(cluster.0.path().join("created")).unwrap()).unwrap();
+    assert_eq!(created["metadata"], json!({"generateName": "halt-", "namespace": "acme-gateway"}));
+    assert_eq!(created["spec"], json!({"agentSelector": {"matchLabels": {"app": "bot"}}, "reason": "INC-1"}));
+    assert_eq!(cluster.run(&["halt", "acme", "--reason", "x", "--namespace", "other"]).status.code(), Some(2));
+    fs::write(cluster.0.path().join("slow"), "").unwrap();
+    let output = cluster.run(&["halt", "acme", "--reason", "x", "--namespace", "acme", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(json_of(&output), json!({"namespace": "acme", "name": "halt-x7", "inForce": false}));
+}
+
+#[test]
+fn resume_deletes_what_is_named_and_nothing_else() {
+    let cluster = Cluster::new();
+    let halt = |namespace: &str, name: &str| object("AgentHalt", namespace, name, json!({"spec": {"reason": "INC-1"}}));
+    cluster.put("halts", &[halt("acme", "a"), halt("acme-gateway", "b"), halt("other", "c")]);
+    let output = cluster.run(&["resume", "acme"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stdout).contains("acme/a in force INC-1") && !text(&output.stdout).contains("other/c"),
+        "{output:?}"
+    );
+    for wrong in ["other/c", "acme/b"] {
+        assert_eq!(cluster.run(&["resume", "acme", "acme/a", wrong]).status.code(), Some(2));
+    }
+    assert!(cluster.asked("delete").is_empty());
+    let output = cluster.run(&["resume", "acme", "acme/a"]);
+    assert_eq!(output.status.code(), Some(1), "one is left");
+    assert_eq!(cluster.asked("delete").len(), 1);
+    assert_eq!(cluster.run(&["resume", "acme", "--all"]).status.code(), Some(0));
+    assert_eq!(cluster.asked("delete").len(), 3);
+}
+
+fn lease(node: &str, seconds_ago: u64) -> Value {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let time = Command::new("date")
+        .args(["-u", "-d", &format!("@{}", now - seconds_ago), "+%Y-%m-%dT%H:%M:%S.000000Z"])
+        .output()
+        .unwrap();
+    object("Lease", "kube-node-lease", node, json!({"spec": {"renewTime": text(&time.stdout).trim()}}))
+}
+
+fn state<'a>(report: &'a Value, name: &str) -> (&'a str, &'a str) {
+    let check = report.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+    (check["state"].as_str().unwrap(), check["message"].as_str().unwrap())
+}
+
+#[test]
+fn doctor_names_what_weakens_a_cluster() {
+    let cluster = Cluster::new();
+    let node =
+        |name: &str, kernel: &str| object("Node", "", name, json!({"status": {"nodeInfo": {"kernelVersion": kernel}}}));
+    let version = |version: &str| {
+        fs::write(cluster.0.path().join("version"), json!({"serverVersion": {"gitVersion": version}}).to_string())
+            .unwrap()
+    };
+    version("v1.34.2");
+    cluster.put("nodes", &[node("n1", "6.12.1-generic")]);
+    cluster.put("leases", &[lease("n1", 5)]);
+    let good = json!({"metadata": {"name": "bot", "namespace": "acme", "labels": {"clawlock.dev/role": "agent"}}, "spec": {
+        "securityContext": {"seccompProfile": {"type": "Localhost"}}, "containers": [{"name": "bot"}],
+    }});
+    cluster.put("pods", std::slice::from_ref(&good));
+    let output = cluster.run(&["doctor"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(text(&output.stdout).lines().count(), 7);
+
+    version("v1.31.0");
+    cluster.put("nodes", &[node("n1", "6.1.0-40-amd64"), node("n2", "")]);
+    cluster.put("leases", &[lease("n1", 600)]);
+    cluster.put("gateways", &[gateway("False")]);
+    let mut bad = good.clone();
+    bad["metadata"] = json!({"name": "old", "namespace": "acme"});
+    bad["spec"] = json!({
+        "volumes": [{"secret": {"secretName": "keys"}}, {"projected": {"sources": [{"secret": {"name": "more"}}]}}],
+        "containers": [{"name": "bot", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "token"}}}], "envFrom": [{"secretRef": {"name": "all"}}]}],
+    });
+    cluster.put("pods", &[good, bad]);
+    let output = cluster.run(&["doctor", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report = json_of(&output);
+    for (name, part) in [
+        ("kubernetes", "older than 1.33"),
+        ("landlock", "node n2"),
+        ("clocks", "a clock is wrong"),
+        ("network", "EgressIsolated is False"),
+        ("secrets", "acme/old has the Secrets all, keys, more, token"),
+        ("sidecars", "acme/old"),
+        ("vsock", "acme/old"),
+    ] {
+        let (state, message) = state(&report, name);
+        assert_eq!(state, "weak", "{report}");
+        assert!(message.contains(part), "{name}: {message}");
+    }
+    // This machine: whatever it has, it is said.
+    let report = json_of(&cluster.run(&["doctor", "--local", "--output", "json"]));
+    assert!(["good", "weak"].contains(&state(&report, "vsock").0) && state(&report, "landlock").1.len() > 3);
+}
+
+#[test]
+fn shadow_sums_up_what_audit_mode_let_pass() {
+    let cluster = Cluster::new();
+    let log = cluster.0.path().join("log");
+    let log = log.to_str().unwrap();
+    let enforced = RECORD.replace(r#""shadow":"NoMatch","#, "");
+    fs::write(log, format!("{RECORD}\n{enforced}\n{RECORD}\n{}\nstarted\n", RECORD.replace("exec", "write"))).unwrap();
+    let output = cluster.run(&["shadow", "--from", log]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let words = text(&output.stdout);
+    assert!(words.starts_with("       2 x  NoMatch              acme/default: tool exec\n"), "{words}");
+    assert!(words.contains("3 of 4 records passed only because of mode Audit, 1 lines are no records"), "{words}");
+    let report = json_of(&cluster.run(&["shadow", "--from", log, "--output", "json"]));
+    assert_eq!((&report["wouldRefuse"], &report["sums"][0]["count"]), (&3.into(), &2.into()));
+    fs::write(log, format!("{enforced}\n")).unwrap();
+    assert_eq!(cluster.run(&["shadow", "--from", log]).status.code(), Some(0));
+}
