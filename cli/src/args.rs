@@ -162,7 +162,8 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "ID", requires = "log", conflicts_with_all = ["action", "headers", "time"])]
     pub(crate) request: Option<String>,
     /// The log of decisions in which --request is looked up; - reads the standard input
-    #[arg(long, value_name = "LOG", requires = "request")]
+    // What is required is not asked for where it conflicts with what is there, so that this must conflict as well.
+    #[arg(long, value_name = "LOG", requires = "request", conflicts_with = "action")]
     pub(crate) log: Option<PathBuf>,
     /// How to print: text, or one JSON document
     #[arg(long, value_enum, default_value_t)]

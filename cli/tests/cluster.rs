@@ -224,7 +224,7 @@ fn doctor_names_what_weakens_a_cluster() {
         |name: &str, kernel: &str| object("Node", "", name, json!({"status": {"nodeInfo": {"kernelVersion": kernel}}}));
     let version = |version: &str| {
         fs::write(cluster.0.path().join("version"), json!({"serverVersion": {"gitVersion": version}}).to_string())
-            .unwrap()
+            .unwrap();
     };
     version("v1.34.2");
     cluster.put("nodes", &[node("n1", "6.12.1-generic")]);

@@ -33,11 +33,12 @@ fn network_policy(source: &Source) -> Result<bool, Mistakes> {
     Ok(tree.get("kind").and_then(|entry| entry.value.text()) == Some("NetworkPolicy"))
 }
 
-/// A word that is the name of a host: with a dot, and a last label that is no number and no common ending of files.
+/// A word that is the name of a host: with a dot, and a last label of letters, more than one as every top-level domain has
+/// them, that is no common ending of files.
 fn host(word: &str) -> Option<String> {
     const FILES: [&str; 6] = ["conf", "yaml", "yml", "json", "pem", "log"];
     let host = HostName::parse(word).ok()?;
     let (_, last) = host.as_str().rsplit_once('.')?;
-    let named = last.bytes().all(|byte| byte.is_ascii_alphabetic()) && !FILES.contains(&last);
+    let named = last.len() > 1 && last.bytes().all(|byte| byte.is_ascii_alphabetic()) && !FILES.contains(&last);
     named.then(|| host.as_str().to_owned())
 }
