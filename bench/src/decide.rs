@@ -9,7 +9,7 @@ use clawlock_policy::document::{
     PolicyDoc, RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
-    Action, Body, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, codec, decide,
+    Action, Body, Claims, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, codec, decide,
 };
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ pub(crate) fn measure(rules: usize, time: Duration) -> Result<DecideRow, String>
 }
 
 fn tool(policy: &Policy, time: Duration) -> Result<f64, String> {
-    time_calls(policy, Action::Tool(ToolAction { name: "exec", args: TOOL_ARGS }), time)
+    time_calls(policy, Action::Tool(ToolAction { name: "exec", args: TOOL_ARGS, claims: Claims::default() }), time)
 }
 
 fn http(policy: &Policy, time: Duration) -> Result<f64, String> {
@@ -127,6 +127,8 @@ fn policy(rules: usize, condition: bool) -> Result<Policy, String> {
             name: format!("acme/bench-{n}"),
             mode: Mode::Enforce,
             rules: chunk.to_vec(),
+            residency: None,
+            limits: vec![],
         }));
     }
     let assignment = assignment(&documents, NOW_MS);
@@ -147,7 +149,7 @@ fn other_rule(n: usize) -> RuleDoc {
         }),
     };
     let tier = if n.is_multiple_of(5) { Tier::Block } else { Tier::Auto };
-    RuleDoc { name: format!("rule-{n}"), matches, when: None, tier }
+    RuleDoc { name: format!("rule-{n}"), matches, when: None, schedule: None, tier }
 }
 
 fn deciding_rules(condition: bool) -> [RuleDoc; 2] {
@@ -157,12 +159,14 @@ fn deciding_rules(condition: bool) -> [RuleDoc; 2] {
             name: "shell".to_owned(),
             matches: MatchDoc::Tools(vec!["exec".to_owned()]),
             when: when(r#"args.command.startsWith("ls ") && args.timeout <= 60"#),
+            schedule: None,
             tier: Tier::Auto,
         },
         RuleDoc {
             name: "read-items".to_owned(),
             matches: MatchDoc::Operations(vec!["bench.get_item".to_owned()]),
             when: when("args.limit <= 100"),
+            schedule: None,
             tier: Tier::Auto,
         },
     ]
@@ -174,6 +178,7 @@ fn other_upstream(n: usize) -> UpstreamDoc {
         name: if k % 10 == 0 { format!("list_{k}_all") } else { format!("op_{k}") },
         method: "POST".to_owned(),
         path: format!("/v1/things{k}/{{id}}"),
+        category: None,
         arguments: Vec::new(),
     });
     let operations = operations.collect();
@@ -191,6 +196,7 @@ pub(crate) fn bench_upstream(name: &str, scheme: Scheme, port: u16) -> UpstreamD
         name: "get_item".to_owned(),
         method: "GET".to_owned(),
         path: "/v1/items/{id}".to_owned(),
+        category: None,
         arguments: vec![ArgumentDoc { name: "limit".to_owned(), kind: ArgumentType::Integer }],
     };
     UpstreamDoc {
@@ -201,6 +207,8 @@ pub(crate) fn bench_upstream(name: &str, scheme: Scheme, port: u16) -> UpstreamD
         allowed_cidrs: vec!["127.0.0.0/8".to_owned()],
         ca_pem: None,
         credential: CredentialDoc::None {},
+        residency: None,
+        category: None,
         operations: vec![operation],
     }
 }
@@ -213,8 +221,11 @@ pub(crate) fn tenant() -> TenantDoc {
             name: "no-deletion".to_owned(),
             matches: MatchDoc::Operations(vec!["bench.delete_*".to_owned()]),
             when: None,
+            schedule: None,
             tier: Tier::Block,
         }],
+        limits: vec![],
+        tool_categories: vec![],
         audit_until_ms: None,
         allowed_modes: vec![Mode::Enforce],
     }

@@ -1,7 +1,9 @@
 //! An action that somebody asks about, as facts for the engine: of the command line, or of a test case.
 
 use clawlock_policy::document::{CredentialDoc, Scheme};
-use clawlock_policy::{Action, Body, Code, Context, Denial, Facts, HttpAction, Policy, RequestPath, ToolAction};
+use clawlock_policy::{
+    Action, Body, Claims, Code, Context, Denial, Facts, HttpAction, Policy, RequestPath, ToolAction,
+};
 use clawlock_proxy::headers::{strip_carriers, strip_query_carriers};
 use clawlock_proxy::limits::DECIDED_BODY;
 use clawlock_proxy::request::{Target, clean_headers, parse_path};
@@ -122,7 +124,14 @@ impl Asked {
     pub(crate) fn route(&self, policy: &Policy) -> Result<Routed, Denial> {
         let Self::Http(request) = self else { return Ok(Routed::default()) };
         let Request { target, method, headers, query, .. } = request.as_ref();
-        let refuse = |code, detail, hint| Denial { code, rule: None, generation: policy.generation(), detail, hint };
+        let refuse = |code, detail, hint| Denial {
+            code,
+            rule: None,
+            generation: policy.generation(),
+            detail,
+            hint,
+            retry_after_ms: None,
+        };
         if *method == Method::TRACE || *method == Method::CONNECT {
             let detail = format!("{method} is never forwarded");
             return Err(refuse(Code::MethodRefused, detail, "use another method"));
@@ -157,7 +166,7 @@ impl Asked {
     ) -> T {
         let Routed { upstream, headers, query } = routed;
         let action = match self {
-            Self::Tool { name, args } => Action::Tool(ToolAction { name, args }),
+            Self::Tool { name, args } => Action::Tool(ToolAction { name, args, claims: Claims::default() }),
             Self::Http(request) => {
                 let Request { target, method, path, body, query: _, headers: _ } = request.as_ref();
                 let content_type = headers.get(header::CONTENT_TYPE);

@@ -243,6 +243,8 @@ pub(crate) mod tests {
                 verdict: "deny",
                 code: Some(Code::NoMatch),
                 shadow: None,
+                shadow_policy: None,
+                shadow_rule: None,
                 policy: None,
                 rule: None,
                 digest: None,

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 
 use clawlock_compile::{Assigned, Pod};
 use clawlock_policy::document::{Document, RuleDoc, Scheme, Tier};
-use clawlock_policy::{Action, Body, Context, Facts, HttpAction, Policy, RequestPath, RuleRef, SpiffeId, ToolAction};
+use clawlock_policy::{
+    Action, Body, Claims, Context, Facts, HttpAction, Policy, RequestPath, RuleRef, SpiffeId, ToolAction,
+};
 use clawlock_policy::{Verdict as Decided, codec, decide};
 use clawlock_proxy::request::Target;
 use http::uri::Authority;
@@ -206,9 +208,10 @@ fn ask(policy: &Policy, record: &Logged) -> Option<Decided> {
     match &record.action {
         LoggedAction::Other => None,
         LoggedAction::Tool { tool } if is_cut(tool) => None,
-        // No rule that is left reads arguments.
+        // No rule that is left reads arguments, or what the agent said.
         LoggedAction::Tool { tool } => {
-            Some(decide(policy, &facts(Action::Tool(ToolAction { name: tool, args: "{}" }))))
+            let claims = Claims::default();
+            Some(decide(policy, &facts(Action::Tool(ToolAction { name: tool, args: "{}", claims }))))
         }
         LoggedAction::Http { method, target, path, .. } => {
             if [method, target, path].into_iter().any(|field| is_cut(field)) {

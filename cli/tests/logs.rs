@@ -46,6 +46,8 @@ fn record(id: &str, action: ActionRecord, code: Option<Code>) -> String {
             verdict,
             code,
             shadow: None,
+            shadow_policy: None,
+            shadow_rule: None,
             policy: Some("acme/support".into()),
             rule: Some("shell".into()),
             digest: Some("sha256:0".into()),

@@ -4,11 +4,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{MAX_CONDITION, MAX_NAME, MAX_RULES};
+use crate::bounds::{MAX_CONDITION, MAX_LIMITS, MAX_NAME, MAX_RESIDENCIES, MAX_RULES};
 use crate::schema::{DNS_LABEL, open_object};
 use crate::status::AgentPolicyStatus;
 use crate::strict;
-use crate::{AgentSelector, Match};
+use crate::{AgentSelector, Limit, Match, Schedule};
 
 /// What the agents that it selects may do. Policies compose: over all that select an agent, and the
 /// tenant's guardrails, the strictest opinion holds, and what none of them mentions is blocked.
@@ -53,6 +53,35 @@ pub struct AgentPolicySpec {
     #[serde(deserialize_with = "strict::objects")]
     #[schemars(length(max = MAX_RULES), extend("x-kubernetes-list-type" = "atomic"))]
     pub rules: Vec<Rule>,
+    /// How often actions may happen, at most 32. Those of all policies that select an agent hold, and the tenant's;
+    /// those of a policy in mode Audit, where that counts, do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
+    #[schemars(
+        length(max = MAX_LIMITS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub limits: Vec<Limit>,
+    /// Where the upstreams that the agents use may keep data. Several policies come to what all of them allow.
+    /// Absent: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
+    #[schemars(with = "Residency")]
+    pub residency: Option<Residency>,
+}
+
+/// Where upstreams may keep data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct Residency {
+    /// The residencies of Upstreams that are allowed, 1 to 32 DNS labels such as eu. Requests to an Upstream with
+    /// another one, or without one, are blocked.
+    #[serde(deserialize_with = "strict::list")]
+    #[schemars(
+        length(min = 1, max = MAX_RESIDENCIES),
+        inner(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub allow: Vec<String>,
 }
 
 /// Whether a policy's refusals hold.
@@ -81,6 +110,11 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
     #[schemars(with = "String", length(min = 1, max = MAX_CONDITION))]
     pub when: Option<String>,
+    /// When the rule holds, in windows of local time. Outside of them it is as if the rule were not there,
+    /// whatever its tier. Absent: always.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
+    #[schemars(with = "Schedule")]
+    pub schedule: Option<Schedule>,
     /// What the rule says: Auto allows, Ask needs a person, Block refuses.
     pub tier: Tier,
 }

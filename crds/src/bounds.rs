@@ -73,6 +73,24 @@ pub const MIN_CERTIFICATE_SECONDS: u64 = 60;
 pub const MAX_CERTIFICATE_SECONDS: u64 = 24 * 60 * 60;
 /// Characters of a trust domain (SPIFFE-ID specification section 2.1).
 pub const MAX_TRUST_DOMAIN: usize = 255;
+/// Entries that say what tools do: a few per MCP server.
+pub const MAX_TOOL_CATEGORIES: usize = 64;
+/// Limits of a policy or tenant: each is counted on every action that it is about.
+pub const MAX_LIMITS: usize = 32;
+/// Actions of a rate: far beyond what one agent does in a day.
+pub const MAX_REQUESTS: u32 = 1_000_000;
+/// Places that a policy allows data to be kept at.
+pub const MAX_RESIDENCIES: usize = 32;
+/// Characters of the name of a time zone: the longest of the IANA database has 32.
+pub const MAX_TIME_ZONE: usize = 64;
+/// Windows of a schedule: seven days with a few breaks each.
+pub const MAX_WINDOWS: usize = 32;
+/// Dates that a schedule excludes: a year of them.
+pub const MAX_EXCLUDED_DATES: usize = 366;
+/// Days of a week.
+pub const WEEK: usize = 7;
+/// Characters of a time `HH:MM`.
+pub const TIME_LENGTH: usize = 5;
 /// Characters of a date `YYYY-MM-DD`.
 pub const DATE_LENGTH: usize = 10;
 /// Characters of the reason of a halt: it is repeated in each denial.

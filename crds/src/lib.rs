@@ -14,7 +14,9 @@ pub mod agent_halt;
 pub mod agent_policy;
 pub mod agents;
 pub mod bounds;
+pub mod limits;
 pub mod rules;
+pub mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod status;
@@ -23,17 +25,19 @@ pub mod tenant_gateway;
 pub mod upstream;
 
 pub use agent_halt::{AgentHalt, AgentHaltSpec};
-pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Rule, Tier};
+pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Residency, Rule, Tier};
 pub use agents::{
     Agents, ApiAccess, Exemption, Ingress, IngressPeer, IngressPort, IngressProtocol, ServiceAccountImages,
 };
-pub use rules::{HttpMatch, Match};
+pub use limits::{Limit, LimitScope, Rate};
+pub use rules::{Category, HttpMatch, Match};
+pub use schedule::{Day, Schedule, Window};
 pub use selector::{AgentSelector, Operator, Requirement};
 pub use status::{
     AgentCounts, AgentHaltStatus, AgentPolicyStatus, Condition, PolicyStatus, TenantGatewayStatus, UpstreamStatus,
 };
 pub use tenant_gateway::{
-    Guardrail, GuardrailTier, Identity, Onboarding, PolicyConstraints, TenantGateway, TenantGatewaySpec,
+    Guardrail, GuardrailTier, Identity, Onboarding, PolicyConstraints, TenantGateway, TenantGatewaySpec, ToolCategory,
 };
 pub use upstream::{
     Argument, ArgumentType, BasicCredential, BearerCredential, CaRef, CaRefKind, Credential, CredentialType,

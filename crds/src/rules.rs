@@ -8,7 +8,7 @@ use crate::schema::{DNS_LABEL, METHOD, open_object};
 use crate::strict;
 
 /// A name pattern, roughly; the exact form is checked by `clawlock-compile`.
-const NAME_PATTERN: &str = "^[^\\s\\x00-\\x1f\\x7f]+$";
+pub(crate) const NAME_PATTERN: &str = "^[^\\s\\x00-\\x1f\\x7f]+$";
 /// A path pattern starts at the root and has no query, fragment or control character. It is compared
 /// with decoded paths, so that it may have a space.
 const PATH_PATTERN: &str = "^/[^?#\\x00-\\x1f\\x7f]*$";
@@ -19,8 +19,8 @@ const PATH_PATTERN: &str = "^/[^?#\\x00-\\x1f\\x7f]*$";
 #[schemars(
     transform = open_object,
     extend("x-kubernetes-validations" = [{
-        "rule": "[has(self.tools), has(self.operations), has(self.http)].exists_one(kind, kind)",
-        "message": "set exactly one of tools, operations and http",
+        "rule": "[has(self.tools), has(self.operations), has(self.http), has(self.category)].exists_one(kind, kind)",
+        "message": "set exactly one of tools, operations, http and category",
     }])
 )]
 pub struct Match {
@@ -47,6 +47,31 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "HttpMatch")]
     pub http: Option<HttpMatch>,
+    /// Operations and tools by what they do: Read, Write, Delete, Money, Shell, Network or Admin. What has no
+    /// category is of none for Auto rules, and counts as every one for Ask and Block. Tools have a fixed one,
+    /// which the documentation lists.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
+    #[schemars(with = "Category")]
+    pub category: Option<Category>,
+}
+
+/// What an operation or a tool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Category {
+    /// It reads.
+    Read,
+    /// It makes or changes something.
+    Write,
+    /// It takes something away.
+    Delete,
+    /// It moves money, or binds somebody to pay.
+    Money,
+    /// It runs commands or code.
+    Shell,
+    /// It reaches places outside.
+    Network,
+    /// It changes rights, settings or the agent itself.
+    Admin,
 }
 
 /// Which HTTP requests a rule is about. All fields that are set must match.

@@ -7,12 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{
-    DATE_LENGTH, MAX_CONDITION, MAX_DURATION, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES, MAX_REPLICAS, MAX_TRUST_DOMAIN,
+    DATE_LENGTH, MAX_CONDITION, MAX_DURATION, MAX_GUARDRAILS, MAX_LIMITS, MAX_NAME, MAX_NAMESPACES, MAX_PATTERN,
+    MAX_PATTERNS, MAX_REPLICAS, MAX_TOOL_CATEGORIES, MAX_TRUST_DOMAIN,
 };
+use crate::rules::NAME_PATTERN;
 use crate::schema::{DNS_LABEL, DURATION, open_object};
 use crate::status::TenantGatewayStatus;
 use crate::strict;
-use crate::{Agents, Match, Mode};
+use crate::{Agents, Category, Limit, Match, Mode};
 
 /// A trust domain (SPIFFE-ID specification section 2.1).
 const TRUST_DOMAIN: &str = "^[a-z0-9._-]+$";
@@ -97,6 +99,21 @@ pub struct TenantGatewaySpec {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub guardrails: Vec<Guardrail>,
+    /// What tools do that are not OpenClaw's own, such as those of MCP servers, at most 64. Those have a fixed
+    /// category, which nothing here changes; a tool that entries disagree on has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
+    #[schemars(
+        length(max = MAX_TOOL_CATEGORIES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub tool_categories: Vec<ToolCategory>,
+    /// How often actions of each agent of the tenant may happen, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
+    #[schemars(
+        length(max = MAX_LIMITS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub limits: Vec<Limit>,
     /// What the policies of the tenant may say. Absent: they are enforced.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "PolicyConstraints")]
@@ -151,6 +168,26 @@ pub struct Guardrail {
     pub when: Option<String>,
     /// What the guardrail says: Ask needs a person, Block refuses. A guardrail cannot allow.
     pub tier: GuardrailTier,
+}
+
+/// What some tools do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = open_object)]
+pub struct ToolCategory {
+    /// Name, unique within the list. A DNS label.
+    #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// The tools, by name; `*` stands for any run of characters. 1 to 64 patterns.
+    #[serde(deserialize_with = "strict::list")]
+    #[schemars(
+        length(min = 1, max = MAX_PATTERNS),
+        inner(length(min = 1, max = MAX_PATTERN), regex(pattern = NAME_PATTERN)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub tools: Vec<String>,
+    /// What they do: Read, Write, Delete, Money, Shell, Network or Admin.
+    pub category: Category,
 }
 
 /// What a guardrail says of the actions that it matches.

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{
     MAX_ARGUMENT_NAME, MAX_ARGUMENTS, MAX_CIDR, MAX_CIDRS, MAX_HEADER_NAME, MAX_HOST, MAX_HOSTS, MAX_KEY, MAX_METHOD,
-    MAX_OBJECT_NAME, MAX_OPERATION_NAME, MAX_OPERATIONS, MAX_PATH, MAX_USERNAME,
+    MAX_NAME, MAX_OBJECT_NAME, MAX_OPERATION_NAME, MAX_OPERATIONS, MAX_PATH, MAX_USERNAME,
 };
-use crate::schema::{DATA_KEY, DNS_SUBDOMAIN, METHOD, open_object};
+use crate::schema::{DATA_KEY, DNS_LABEL, DNS_SUBDOMAIN, METHOD, open_object};
 use crate::status::UpstreamStatus;
-use crate::strict;
+use crate::{Category, strict};
 
 /// A host name or a pattern of one, roughly; the exact form is checked by `clawlock-compile`.
 const HOST: &str = "^[-A-Za-z0-9_.*]+$";
@@ -117,6 +117,17 @@ pub struct UpstreamSpec {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some_object")]
     #[schemars(with = "Credential")]
     pub credential: Option<Credential>,
+    /// Where the upstream keeps data: a DNS label such as eu. Policies can allow some of these. Absent: nobody
+    /// knows, so that an agent whose policies restrict residency does not reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
+    #[schemars(with = "String", length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
+    pub residency: Option<String>,
+    /// What requests do that are no operation, and operations without a category of their own: Read, Write,
+    /// Delete, Money, Shell, Network or Admin. Absent: nobody knows, so that Ask and Block rules about any
+    /// category hold for them, and Auto rules about none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
+    #[schemars(with = "Category")]
+    pub category: Option<Category>,
     /// Named operations, at most 500, which rules address as `upstream.operation`.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(
@@ -284,6 +295,11 @@ pub struct Operation {
     /// `args.variable`. At most 1024 characters.
     #[schemars(length(min = 1, max = MAX_PATH), regex(pattern = TEMPLATE))]
     pub path: String,
+    /// What the operation does: Read, Write, Delete, Money, Shell, Network or Admin. Absent: what the upstream
+    /// says.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
+    #[schemars(with = "Category")]
+    pub category: Option<Category>,
     /// Arguments whose type conditions rely on, at most 64. Values of path, query and form that are not
     /// declared here are strings; values of a JSON body keep their own type.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]

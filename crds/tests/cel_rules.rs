@@ -58,9 +58,24 @@ fn each_rule_accepts_and_refuses() {
             &[named("acme.example"), named(&"a".repeat(64))],
         ),
         (
-            "set exactly one of tools, operations and http",
-            &[json!({"tools": ["a"]}), json!({"operations": ["a.b"]}), json!({"http": {}})],
-            &[json!({}), json!({"tools": [], "http": {}}), json!({"tools": [], "operations": [], "http": {}})],
+            "set exactly one of tools, operations, http and category",
+            &[
+                json!({"tools": ["a"]}),
+                json!({"operations": ["a.b"]}),
+                json!({"http": {}}),
+                json!({"category": "Money"}),
+            ],
+            &[
+                json!({}),
+                json!({"tools": ["a"], "category": "Money"}),
+                json!({"tools": [], "http": {}}),
+                json!({"tools": [], "operations": [], "http": {}}),
+            ],
+        ),
+        (
+            "a window that ends when it begins never opens; a whole day is from 00:00 to 24:00",
+            &[json!({"from": "22:00", "to": "06:00"}), json!({"from": "00:00", "to": "24:00"})],
+            &[json!({"from": "08:00", "to": "08:00"})],
         ),
         (
             "In and NotIn need values; Exists and DoesNotExist take none",
@@ -112,6 +127,11 @@ fn each_rule_accepts_and_refuses() {
             "a certificate lives for 60s to 24h",
             &[json!("60s"), json!("1m"), json!("24h"), json!("23h59m60s"), json!("86400s"), json!("60000ms")],
             &[json!("59s"), json!("59999ms"), json!("24h1ms"), json!("25h"), json!("0s"), json!("99999h")],
+        ),
+        (
+            "the interval of a rate is 1s to 24h",
+            &[json!("1s"), json!("24h"), json!("1m30s"), json!("1000ms")],
+            &[json!("999ms"), json!("0s"), json!("24h1s")],
         ),
         (
             "a credential needs the scheme https",

@@ -220,9 +220,9 @@ fn an_unknown_field_is_refused_wherever_it_is() {
         for pointer in sample.objects() {
             let mut value = sample.value.clone();
             let object = value.pointer_mut(&pointer).unwrap().as_object_mut().unwrap();
-            object.insert("schedule".to_owned(), json!({"windows": []}));
+            object.insert("timetable".to_owned(), json!({"windows": []}));
             let error = read(sample.kind, &value).expect_err(&pointer);
-            assert!(error.contains("unknown field `schedule`"), "{} {pointer}: {error}", sample.kind);
+            assert!(error.contains("unknown field `timetable`"), "{} {pointer}: {error}", sample.kind);
         }
     }
 }

@@ -163,6 +163,8 @@ fn tenant() -> Document {
     Document::Tenant(TenantDoc {
         name: TENANT.to_owned(),
         guardrails: Vec::new(),
+        limits: vec![],
+        tool_categories: vec![],
         audit_until_ms: None,
         allowed_modes: Vec::new(),
     })

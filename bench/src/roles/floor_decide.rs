@@ -53,6 +53,7 @@ async fn answer(log: Arc<Log>, request: Request<Incoming>) -> Result<Response<Fu
         detail: None,
         hint: None,
         retryable: None,
+        retry_after: None,
     };
     let bytes = serde_json::to_vec(&answer).map_err(|e| e.to_string())?;
     Response::builder()

@@ -120,7 +120,8 @@ fn install(documents: Vec<Document>) -> Result<PolicyTable, String> {
 fn documents(origin: u16, origin_tls: u16, ca: String) -> Vec<Document> {
     let plain = bench_upstream("plain", Scheme::Http, origin);
     let tls = UpstreamDoc { ca_pem: Some(ca), ..bench_upstream("bench", Scheme::Https, origin_tls) };
-    let rule = |name: String, matches: MatchDoc, tier: Tier| RuleDoc { name, matches, when: None, tier };
+    let rule =
+        |name: String, matches: MatchDoc, tier: Tier| RuleDoc { name, matches, when: None, schedule: None, tier };
     let mut rules: Vec<RuleDoc> = (0..RULES - 2)
         .map(|n| match n % 2 {
             0 => rule(format!("tool-{n}"), MatchDoc::Tools(vec![format!("tool{n}")]), Tier::Auto),
@@ -130,7 +131,8 @@ fn documents(origin: u16, origin_tls: u16, ca: String) -> Vec<Document> {
     rules.push(rule("shell".to_owned(), MatchDoc::Tools(vec!["exec".to_owned()]), Tier::Auto));
     let items = vec!["bench.get_item".to_owned(), "plain.get_item".to_owned()];
     rules.push(rule("items".to_owned(), MatchDoc::Operations(items), Tier::Auto));
-    let policy = PolicyDoc { name: "acme/bench".to_owned(), mode: Mode::Enforce, rules };
+    let policy =
+        PolicyDoc { name: "acme/bench".to_owned(), mode: Mode::Enforce, rules, residency: None, limits: vec![] };
     vec![Document::Tenant(tenant()), Document::Upstream(plain), Document::Upstream(tls), Document::Policy(policy)]
 }
 

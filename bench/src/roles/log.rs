@@ -30,6 +30,8 @@ impl Log {
             verdict: "allow",
             code: None,
             shadow: None,
+            shadow_policy: None,
+            shadow_rule: None,
             policy: Some("acme/bench".into()),
             rule: Some("allowed".into()),
             digest: Some(format!("sha256:{}", "0".repeat(64)).into()),

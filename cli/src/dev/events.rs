@@ -194,7 +194,7 @@ fn event_line(format: Format, event: &Event) -> String {
 /// `09:00:00.123Z allow agent   POST https://api.example.com/v1/x  acme/support: rule  120 µs`.
 fn decision_text(record: &Record) -> String {
     let Record { time_ms, gate, action, outcome, latency_us, .. } = record;
-    let Outcome { verdict, code, shadow, policy, rule, .. } = outcome;
+    let Outcome { verdict, code, shadow, shadow_policy, shadow_rule, policy, rule, .. } = outcome;
     let style = match *verdict {
         "allow" => GOOD,
         "ask" => NOTICE,
@@ -216,7 +216,9 @@ fn decision_text(record: &Record) -> String {
         reasons.push(format!("{policy}: {rule}"));
     }
     reasons.extend(code.map(|code| code.to_string()));
-    reasons.extend(shadow.map(|code| format!("audit mode, Enforce would refuse: {code}")));
+    let by = shadow_policy.as_ref().zip(shadow_rule.as_ref()).map(|(policy, rule)| format!(" by {policy}: {rule}"));
+    let by = by.unwrap_or_default();
+    reasons.extend(shadow.map(|code| format!("audit mode, Enforce would refuse: {code}{by}")));
     format!(
         "{} {} {:<7} {}  {} {}\n",
         styled(QUIET, clock(*time_ms)),
@@ -332,6 +334,8 @@ mod tests {
                 verdict: "deny",
                 code: Some(Code::TierBlock),
                 shadow: None,
+                shadow_policy: None,
+                shadow_rule: None,
                 policy: Some("acme/support".into()),
                 rule: Some("shell".into()),
                 digest: None,

@@ -156,8 +156,10 @@ impl RuleReport {
         let (outcome, error) = match outcome {
             Outcome::Other => ("other", None),
             Outcome::NotReached => ("notReached", None),
+            Outcome::NotNow => ("notNow", None),
             Outcome::ConditionFalse => ("conditionFalse", None),
             Outcome::ConditionError(error) => ("conditionError", Some(error)),
+            Outcome::CategoryUnknown => ("categoryUnknown", None),
             Outcome::Matched => ("matched", None),
         };
         Self { rule: rule.rule.to_string(), tier, when: when.map(|when| when.to_string()), outcome, error }
@@ -168,8 +170,10 @@ impl RuleReport {
         let words = match *outcome {
             "other" => styled(QUIET, "is about other actions"),
             "notReached" => styled(QUIET, "not reached: an earlier rule decided"),
+            "notNow" => "matches, but its schedule is not open".to_owned(),
             "conditionFalse" => "matches, but its condition is false".to_owned(),
             "conditionError" => styled(NOTICE, "matches, but its condition cannot be evaluated"),
+            "categoryUnknown" => styled(NOTICE, "is about a category, and this has none"),
             _ => styled(tier_style(*tier), "decides"),
         };
         let mut text = format!("  {:<24} {:<6} {words}\n", plain(rule), format!("{tier:?}"));

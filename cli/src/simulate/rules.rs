@@ -1,6 +1,6 @@
 //! What the files themselves allow that those before did not, in words: the log can only tell of what was tried.
 
-use clawlock_crds::{AgentPolicy, Guardrail, Match, Rule, TenantGateway, Tier};
+use clawlock_crds::{AgentPolicy, Guardrail, Limit, Match, Rule, TenantGateway, Tier};
 
 use crate::folder::{Folder, ObjectId, Resource};
 
@@ -31,13 +31,19 @@ fn policy(id: &ObjectId, new: &AgentPolicy, old: Option<&AgentPolicy>, sentences
     let none = Vec::new();
     let old_rules = old.map_or(&none, |old| &old.spec.rules);
     for rule in new.spec.rules.iter().filter(|rule| rule.tier == Tier::Auto && !old_rules.contains(rule)) {
-        sentences.push(format!("{id}, rule {}: allows {}", rule.name, about(&rule.matches, rule.when.as_deref())));
+        let hours = if rule.schedule.is_some() { " within its schedule" } else { "" };
+        let about = about(&rule.matches, rule.when.as_deref());
+        sentences.push(format!("{id}, rule {}: allows {about}{hours}", rule.name));
     }
     for rule in old_rules.iter().filter(|rule| rule.tier != Tier::Auto && !new.spec.rules.contains(rule)) {
         let Rule { name, matches, when, tier, .. } = rule;
         sentences.push(format!("{id}, rule {name}: no longer says {tier:?} to {}", about(matches, when.as_deref())));
     }
     let Some(old) = old else { return };
+    limits(id, &new.spec.limits, &old.spec.limits, sentences);
+    if new.spec.residency != old.spec.residency {
+        sentences.push(format!("{id}: has another residency"));
+    }
     let kept = |rules: &[Rule], beside: &[Rule]| -> Vec<String> {
         rules.iter().filter(|rule| beside.contains(rule)).map(|rule| rule.name.clone()).collect()
     };
@@ -58,14 +64,25 @@ fn gateway(id: &ObjectId, new: &TenantGateway, old: &TenantGateway, sentences: &
         sentences
             .push(format!("{id}, guardrail {name}: no longer says {tier:?} to {}", about(matches, when.as_deref())));
     }
+    limits(id, &new.spec.limits, &old.spec.limits, sentences);
+    if new.spec.tool_categories != old.spec.tool_categories {
+        sentences.push(format!("{id}: has other toolCategories, by which rules about categories hold"));
+    }
     if new.spec.policy_constraints != old.spec.policy_constraints {
         sentences.push(format!("{id}: has other policyConstraints"));
     }
 }
 
+/// Limits that are gone or other than before.
+fn limits(id: &ObjectId, new: &[Limit], old: &[Limit], sentences: &mut Vec<String>) {
+    for limit in old.iter().filter(|limit| !new.contains(limit)) {
+        sentences.push(format!("{id}, limit {}: no longer holds as it was", limit.name));
+    }
+}
+
 /// What a rule is about, in words.
 fn about(matches: &Match, when: Option<&str>) -> String {
-    let Match { tools, operations, http, .. } = matches;
+    let Match { tools, operations, http, category } = matches;
     let mut parts = Vec::new();
     let list = |items: &[String]| items.join(", ");
     parts.extend(tools.as_ref().map(|tools| format!("the tools {}", list(tools))));
@@ -75,6 +92,7 @@ fn about(matches: &Match, when: Option<&str>) -> String {
         let paths = http.paths.as_ref().map_or_else(|| "every path".to_owned(), |paths| list(paths));
         format!("{methods} on {paths} of {}", list(&http.upstreams))
     }));
+    parts.extend(category.map(|category| format!("what is of category {category:?}")));
     parts.extend(when.map(|when| format!("when {when}")));
     parts.join(" ")
 }

@@ -71,6 +71,8 @@ impl World {
         let document = codec::encode(&Document::Tenant(TenantDoc {
             name: tenant.to_owned(),
             guardrails: Vec::new(),
+            limits: vec![],
+            tool_categories: vec![],
             audit_until_ms: None,
             allowed_modes: Vec::new(),
         }));

@@ -323,7 +323,8 @@ impl Tenant {
 
 fn rule_count(document: &Document) -> usize {
     match document {
-        Document::Policy(policy) => policy.rules.len(),
+        // A residency counts as a rule, since the gates make one of it.
+        Document::Policy(policy) => policy.rules.len() + usize::from(policy.residency.is_some()),
         Document::Tenant(tenant) => tenant.guardrails.len(),
         Document::Upstream(_) | Document::Halt(_) => 0,
     }

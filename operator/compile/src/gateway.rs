@@ -1,14 +1,20 @@
 //! `TenantGateway` to document.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use clawlock_crds::bounds::{DATE_LENGTH, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES};
-use clawlock_crds::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec};
+use clawlock_crds::bounds::{
+    DATE_LENGTH, MAX_GUARDRAILS, MAX_NAME, MAX_NAMESPACES, MAX_PATTERN, MAX_PATTERNS, MAX_TOOL_CATEGORIES,
+};
+use clawlock_crds::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec, ToolCategory};
 use clawlock_policy::SpiffeId;
-use clawlock_policy::document::{Document, Mode, TenantDoc, Tier};
+use clawlock_policy::category::of_tool;
+use clawlock_policy::document::{Document, Mode, TenantDoc, Tier, ToolCategoryDoc};
+use clawlock_policy::pattern::ToolPattern;
 use k8s_openapi::jiff::civil::Date;
 use k8s_openapi::jiff::tz::TimeZone;
 
+use crate::limits;
 use crate::policy::convert_mode;
 use crate::problem::{Kind, Problem, Report};
 use crate::references::Known;
@@ -43,6 +49,8 @@ pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
         agents,
         identity,
         guardrails,
+        tool_categories,
+        limits,
         policy_constraints,
     } = &gateway.spec;
     check_namespaces(&mut report, namespaces);
@@ -57,15 +65,17 @@ pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
             GuardrailTier::Ask => Tier::Ask,
             GuardrailTier::Block => Tier::Block,
         };
-        Written { name, matches, when: when.as_deref(), tier }
+        Written { name, matches, when: when.as_deref(), schedule: None, tier }
     });
     let guardrails = rules::convert(&mut report, "spec.guardrails", MAX_GUARDRAILS, written, known);
+    let tool_categories = check_categories(&mut report, tool_categories);
+    let limits = limits::convert(&mut report, limits, known);
     let (allowed_modes, audit_until_ms) = match policy_constraints {
         Some(constraints) => check_constraints(&mut report, constraints),
         None => (vec![Mode::Enforce], None),
     };
     let name = report.object().name.clone();
-    let mut document = TenantDoc { name, guardrails, audit_until_ms, allowed_modes };
+    let mut document = TenantDoc { name, guardrails, limits, tool_categories, audit_until_ms, allowed_modes };
     // Their order has no meaning, so it must not show in the digest either.
     document.guardrails.sort_by(|a, b| a.name.cmp(&b.name));
     refuse_oversize(&mut report, &Document::Tenant(document.clone()));
@@ -85,6 +95,35 @@ fn check_namespaces(report: &mut Report, namespaces: &[String]) {
             Ok(())
         }
     });
+}
+
+fn check_categories(report: &mut Report, written: &[ToolCategory]) -> Vec<ToolCategoryDoc> {
+    let path = "spec.toolCategories";
+    if written.len() > MAX_TOOL_CATEGORIES {
+        report.error(path, format!("{} entries; at most {MAX_TOOL_CATEGORIES} are allowed", written.len()));
+        return Vec::new();
+    }
+    let mut names = BTreeSet::new();
+    for (index, ToolCategory { name, tools, category: _ }) in written.iter().enumerate() {
+        let at = format!("{path}[{index}]");
+        if !is_dns_label(name) || !names.insert(name) {
+            report.error(format!("{at}.name"), format!("{} is no DNS label, or stands here twice", quoted(name)));
+        }
+        let path = format!("{at}.tools");
+        refuse_empty(report, &path, tools, "name a tool such as github__get_issue, or \"github__*\"");
+        let limits = Limits { items: MAX_PATTERNS, length: MAX_PATTERN };
+        parse_set(report, &path, tools, limits, |text| match of_tool(text) {
+            Some(category) => Err(format!("this tool is one of OpenClaw's own, and is {}", category.as_str())),
+            None => ToolPattern::parse(text).map(drop).map_err(|error| error.to_string()),
+        });
+    }
+    let mut sorted: Vec<&ToolCategory> = written.iter().collect();
+    sorted.sort_by(|one, two| one.name.cmp(&two.name));
+    let convert = |entry: &ToolCategory| ToolCategoryDoc {
+        tools: entry.tools.clone(),
+        category: rules::convert_category(entry.category),
+    };
+    sorted.into_iter().map(convert).collect()
 }
 
 fn check_constraints(report: &mut Report, constraints: &PolicyConstraints) -> (Vec<Mode>, Option<u64>) {

@@ -4,6 +4,7 @@ use clawlock_crds::bounds::MAX_RULES;
 use clawlock_crds::{AgentPolicy, AgentPolicySpec, Rule};
 use clawlock_policy::document::{Document, Mode, PolicyDoc, Tier};
 
+use crate::limits;
 use crate::problem::{Kind, Problem, Report};
 use crate::references::Known;
 use crate::rules::{self, Written};
@@ -29,14 +30,17 @@ pub(crate) struct Checked {
 /// Checks one policy beside the upstreams of its tenant.
 pub(crate) fn check(policy: &AgentPolicy, known: &Known<'_>) -> Checked {
     let mut report = Report::about(Kind::AgentPolicy, &policy.metadata);
-    let AgentPolicySpec { agent_selector, mode, rules } = &policy.spec;
+    let AgentPolicySpec { agent_selector, mode, rules, limits, residency } = &policy.spec;
     let scope = selector::check(&mut report, selector::PATH, agent_selector);
     let written = rules.iter().map(|rule| {
-        let Rule { name, matches, when, tier } = rule;
-        Written { name, matches, when: when.as_deref(), tier: convert_tier(*tier) }
+        let Rule { name, matches, when, schedule, tier } = rule;
+        Written { name, matches, when: when.as_deref(), schedule: schedule.as_ref(), tier: convert_tier(*tier) }
     });
     let rules = rules::convert(&mut report, "spec.rules", MAX_RULES, written, known);
-    let document = PolicyDoc { name: report.object().full_name(), mode: convert_mode(*mode), rules };
+    let limits = limits::convert(&mut report, limits, known);
+    let residency = residency.as_ref().map(|residency| limits::convert_residency(&mut report, residency));
+    let name = report.object().full_name();
+    let document = PolicyDoc { name, mode: convert_mode(*mode), rules, residency, limits };
     refuse_oversize(&mut report, &Document::Policy(document.clone()));
     Checked { report, document, scope }
 }

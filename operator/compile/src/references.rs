@@ -24,7 +24,7 @@ pub(crate) struct Known<'a> {
 pub(crate) fn check(report: &mut Report, path: &str, matches: &MatchDoc, known: &Known<'_>) {
     let Some(tenant) = known.tenant else { return };
     match matches {
-        MatchDoc::Tools(_) => {}
+        MatchDoc::Tools(_) | MatchDoc::Category(_) => {}
         MatchDoc::Operations(patterns) => check_operations(report, path, patterns, tenant, known),
         MatchDoc::Http(http) => {
             for (index, name) in http.upstreams.iter().enumerate() {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use clawlock_crds::bounds::{MAX_CONDITION, MAX_METHOD, MAX_METHODS, MAX_NAME, MAX_PATH, MAX_PATTERN, MAX_PATTERNS};
-use clawlock_crds::{HttpMatch, Match};
+use clawlock_crds::{HttpMatch, Match, Schedule};
 use clawlock_policy::condition::{Condition, Target};
-use clawlock_policy::document::{ArgumentDoc, HttpMatchDoc, MatchDoc, RuleDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{ArgumentDoc, Category, HttpMatchDoc, MatchDoc, RuleDoc, Tier, UpstreamDoc};
 use clawlock_policy::pattern::{OperationPattern, PathPattern, ToolPattern};
+use clawlock_policy::policy::UNTRUSTED;
 
 use crate::problem::Report;
 use crate::references::{self, Known};
+use crate::schedule;
 use crate::text::{Limits, is_dns_label, is_method, parse_set, quoted, refuse_empty};
 
 const PATTERNS: Limits = Limits { items: MAX_PATTERNS, length: MAX_PATTERN };
@@ -19,6 +21,7 @@ pub(crate) struct Written<'a> {
     pub(crate) name: &'a str,
     pub(crate) matches: &'a Match,
     pub(crate) when: Option<&'a str>,
+    pub(crate) schedule: Option<&'a Schedule>,
     pub(crate) tier: Tier,
 }
 
@@ -39,7 +42,7 @@ pub(crate) fn convert<'a>(
     let mut names = BTreeSet::new();
     for (index, rule) in rules.enumerate() {
         let at = format!("{path}[{index}]");
-        let Written { name, matches, when, tier } = rule;
+        let Written { name, matches, when, schedule, tier } = rule;
         if !is_dns_label(name) {
             report.error(
                 format!("{at}.name"),
@@ -50,43 +53,57 @@ pub(crate) fn convert<'a>(
         }
         let matched = convert_match(report, &format!("{at}.match"), matches);
         if let Some(text) = when {
-            check_condition(report, &format!("{at}.when"), text, matched.as_ref(), &known.valid);
+            check_condition(report, &format!("{at}.when"), text, (matched.as_ref(), tier), &known.valid);
         }
+        let schedule = schedule.map(|schedule| schedule::convert(report, &format!("{at}.schedule"), schedule));
         if let Some(matches) = matched {
             references::check(report, &format!("{at}.match"), &matches, known);
-            converted.push(RuleDoc { name: name.to_owned(), matches, when: when.map(str::to_owned), tier });
+            converted.push(RuleDoc { name: name.to_owned(), matches, when: when.map(str::to_owned), schedule, tier });
         }
     }
     converted
 }
 
-fn convert_match(report: &mut Report, path: &str, matches: &Match) -> Option<MatchDoc> {
-    let Match { tools, operations, http } = matches;
-    match (tools, operations, http) {
-        (Some(tools), None, None) => {
+pub(crate) fn convert_match(report: &mut Report, path: &str, matches: &Match) -> Option<MatchDoc> {
+    let Match { tools, operations, http, category } = matches;
+    match (tools, operations, http, category) {
+        (Some(tools), None, None, None) => {
             let path = format!("{path}.tools");
             refuse_empty(report, &path, tools, "name a tool, or \"*\" for all of them");
             parse_set(report, &path, tools, PATTERNS, ToolPattern::parse);
             Some(MatchDoc::Tools(tools.clone()))
         }
-        (None, Some(operations), None) => {
+        (None, Some(operations), None, None) => {
             let path = format!("{path}.operations");
             refuse_empty(report, &path, operations, "name an operation such as stripe.create_refund");
             parse_set(report, &path, operations, PATTERNS, OperationPattern::parse);
             Some(MatchDoc::Operations(operations.clone()))
         }
-        (None, None, Some(http)) => Some(MatchDoc::Http(convert_http(report, &format!("{path}.http"), http))),
-        (None, None, None) => {
-            report.error(path, "nothing is matched; set one of tools, operations and http");
+        (None, None, Some(http), None) => Some(MatchDoc::Http(convert_http(report, &format!("{path}.http"), http))),
+        (None, None, None, Some(category)) => Some(MatchDoc::Category(convert_category(*category))),
+        (None, None, None, None) => {
+            report.error(path, "nothing is matched; set one of tools, operations, http and category");
             None
         }
         _ => {
             report.error(
                 path,
-                "more than one kind is matched; set one of tools, operations and http, and split the rule",
+                "more than one kind is matched; set one of tools, operations, http and category, and split the rule",
             );
             None
         }
+    }
+}
+
+pub(crate) fn convert_category(category: clawlock_crds::Category) -> Category {
+    match category {
+        clawlock_crds::Category::Read => Category::Read,
+        clawlock_crds::Category::Write => Category::Write,
+        clawlock_crds::Category::Delete => Category::Delete,
+        clawlock_crds::Category::Money => Category::Money,
+        clawlock_crds::Category::Shell => Category::Shell,
+        clawlock_crds::Category::Network => Category::Network,
+        clawlock_crds::Category::Admin => Category::Admin,
     }
 }
 
@@ -120,7 +137,7 @@ fn check_condition(
     report: &mut Report,
     path: &str,
     text: &str,
-    matches: Option<&MatchDoc>,
+    (matches, tier): (Option<&MatchDoc>, Tier),
     upstreams: &[&UpstreamDoc],
 ) {
     if text.len() > MAX_CONDITION {
@@ -133,9 +150,12 @@ fn check_condition(
         MatchDoc::Tools(_) => Target::tools(),
         MatchDoc::Operations(patterns) => Target::operations(declared(patterns, upstreams)),
         MatchDoc::Http(_) => Target::http(),
+        MatchDoc::Category(_) => Target::category(),
     };
-    if let Err(error) = Condition::parse(text, &target) {
-        report.error(path, error.to_string());
+    match Condition::parse(text, &target) {
+        Ok(condition) if tier == Tier::Auto && condition.reads_claims() => report.error(path, UNTRUSTED),
+        Ok(_) => {}
+        Err(error) => report.error(path, error.to_string()),
     }
 }
 

@@ -16,7 +16,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use crate::credential;
+use crate::limits::check_place;
 use crate::problem::{Kind, Problem, Report};
+use crate::rules::convert_category;
 use crate::text::refuse_oversize;
 use crate::text::{
     Limits, is_data_key, is_dns_subdomain, is_method, is_operation_name, parse_set, quoted, refuse_empty,
@@ -59,7 +61,8 @@ pub(crate) struct Checked {
 
 pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checked {
     let mut report = Report::about(Kind::Upstream, &upstream.metadata);
-    let UpstreamSpec { protocol, scheme, hosts, port, allowed_cidrs, tls, credential, operations } = &upstream.spec;
+    let UpstreamSpec { protocol, scheme, hosts, port, allowed_cidrs, tls, credential, residency, category, operations } =
+        &upstream.spec;
     let Protocol::Http = protocol;
     let scheme = convert_scheme(*scheme);
     refuse_empty(&mut report, "spec.hosts", hosts, "name at least one host");
@@ -73,6 +76,9 @@ pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checke
     if credential.as_ref().is_some_and(|credential| !matches!(credential, CredentialDoc::None {})) {
         check_credentialed(&mut report, scheme, hosts, &claimed);
     }
+    if let Some(Err(reason)) = residency.as_deref().map(check_place) {
+        report.error("spec.residency", format!("{}: {reason}", quoted(residency.as_deref().unwrap_or_default())));
+    }
     let operations = convert_operations(&mut report, operations);
     let name = report.object().name.clone();
     let document = credential.map(|credential| UpstreamDoc {
@@ -83,6 +89,8 @@ pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checke
         allowed_cidrs: allowed_cidrs.clone(),
         ca_pem,
         credential,
+        residency: residency.clone(),
+        category: category.map(convert_category),
         operations,
     });
     if let Some(document) = &document {
@@ -220,7 +228,7 @@ fn convert_operations(report: &mut Report, operations: &[Operation]) -> Vec<Oper
     let mut shapes: BTreeMap<(&str, String), &str> = BTreeMap::new();
     for (index, operation) in operations.iter().enumerate() {
         let at = format!("{path}[{index}]");
-        let Operation { name, method, path, arguments } = operation;
+        let Operation { name, method, path, category, arguments } = operation;
         if !is_operation_name(name) {
             report.error(
                 format!("{at}.name"),
@@ -254,7 +262,14 @@ fn convert_operations(report: &mut Report, operations: &[Operation]) -> Vec<Oper
             }
         }
         let arguments = convert_arguments(report, &format!("{at}.arguments"), arguments);
-        converted.push(OperationDoc { name: name.clone(), method: method.clone(), path: path.clone(), arguments });
+        let category = category.map(convert_category);
+        converted.push(OperationDoc {
+            name: name.clone(),
+            method: method.clone(),
+            path: path.clone(),
+            category,
+            arguments,
+        });
     }
     converted
 }

@@ -34,6 +34,8 @@ const EXEC: Probe = Tool("exec", r#"{"command":"ls"}"#);
 const WRITE: Probe = Tool("write", r#"{"size":20}"#);
 const REFUND: Probe = Http("POST", Https, "api.example", 443, "/v1/refunds/ch_1", r#"{"amount":50}"#);
 const DELETE: Probe = Http("DELETE", Https, "api.example", 443, "/v1/repos/one", "");
+const PAY: Probe = Http("POST", Https, "api.example", 443, "/v1/payments", "");
+const SHOP: Probe = Tool("shop__remove", "{}");
 const PAGE: Probe = Http("GET", Https, "api.example", 443, "/v1/pages/7", "");
 const READ: Probe = Http("GET", Scheme::Http, "en.wiki.example", 8080, "/wiki/Cat", "");
 const PUT: Probe = Http("PUT", Scheme::Http, "en.wiki.example", 8080, "/wiki/Cat", "");
@@ -79,6 +81,96 @@ fn policy_fields() -> Vec<Field> {
         field("/spec/rules/2/match/http/methods", json!(["PUT"]), READ, READS, NO_MATCH),
         field("/spec/rules/2/match/http/paths", json!(["/wiki/Dog"]), READ, READS, NO_MATCH),
     ]
+}
+
+/// Categories and schedules, with the pods of the app `payer`.
+fn payer_fields() -> Vec<Field> {
+    let payer = |id, pointer, value, probe, before, after| Field {
+        app: "payer",
+        ..field(id, pointer, value, probe, before, after)
+    };
+    let undeleted = "Deny by tenantgateway/acme#no-deleting-tools: TierBlock";
+    let shopped = "Allow by acme/payer#shop";
+    let unpaid = "Deny by tenantgateway/acme#money: TierBlock";
+    let paid = "Allow by acme/payer#pay";
+    let reads = "Allow by acme/payer#reading";
+    let fetch = Tool("web_fetch", "{}");
+    let night =
+        |pointer, value| payer("AgentPolicy payer", pointer, value, fetch, "Allow by acme/payer#night", NO_MATCH);
+    vec![
+        payer(ACME, "/spec/guardrails/4/match/category", json!("Admin"), PAY, unpaid, paid),
+        payer("AgentPolicy payer", "/spec/rules/1/match/category", json!("Write"), READ, reads, NO_MATCH),
+        payer("Upstream wiki", "/spec/category", json!("Write"), READ, reads, NO_MATCH),
+        payer("Upstream api", "/spec/operations/2/category", json!("Read"), PAY, unpaid, paid),
+        payer(ACME, "/spec/toolCategories/0/category", json!("Admin"), SHOP, undeleted, shopped),
+        payer(
+            ACME,
+            "/spec/toolCategories/0/tools",
+            json!(["stop__*"]),
+            SHOP,
+            undeleted,
+            "Deny by tenantgateway/acme#money: CategoryUnknown",
+        ),
+        night("/spec/rules/2/schedule/timeZone", json!("America/New_York")),
+        night("/spec/rules/2/schedule/windows/0/days", json!(["Sat"])),
+        night("/spec/rules/2/schedule/windows/0/from", json!("05:00")),
+        night("/spec/rules/2/schedule/windows/0/to", json!("00:00")),
+        night("/spec/rules/2/schedule/excludedDates", json!(["2026-11-20"])),
+    ]
+}
+
+/// Limits of a policy and of the tenant, and residency.
+fn limit_fields() -> Vec<Field> {
+    let payer = |id, pointer, value, probe, before, after| Field {
+        app: "payer",
+        ..field(id, pointer, value, probe, before, after)
+    };
+    let elsewhere = "Deny by acme/payer#spec.residency: ResidencyRefused";
+    let reads = "Allow by acme/payer#reading";
+    let mut fields = vec![
+        payer("AgentPolicy payer", "/spec/residency/allow", json!(["us"]), READ, reads, elsewhere),
+        payer("Upstream wiki", "/spec/residency", json!("us"), READ, reads, elsewhere),
+    ];
+    const POLICY: [&str; 4] = [
+        "acme/payer#tools 30/60000 at once 5",
+        "acme/payer#pays 1/3600000 at once 1",
+        "acme/payer#reads 9/1000 at once 9",
+        "acme/payer#money 2/86400000 at once 2",
+    ];
+    let tenant = POLICY.map(|limit| limit.replace("acme/payer", "tenantgateway/acme"));
+    let [tools, pays, reads, money] = [0, 1, 2, 3];
+    let texts = |held: &[usize], other: &[String]| -> String {
+        held.iter().map(|place| other[*place].clone()).collect::<Vec<_>>().join(", ")
+    };
+    let policy = POLICY.map(str::to_owned);
+    for (id, own, other) in [("AgentPolicy payer", &policy, &tenant), (ACME, &tenant, &policy)] {
+        // A policy's come first, by name.
+        let both = |held: &[usize], own_text: String| {
+            let other_text = texts(held, other);
+            let pair = if id == ACME { [other_text, own_text] } else { [own_text, other_text] };
+            pair.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ").leak() as &'static str
+        };
+        let mut add = |pointer: &'static str, value: Value, probe: &'static Probe, held: &[usize], after: String| {
+            let before = both(held, texts(held, own));
+            fields.push(payer(id, pointer, value, Probe::Counted(probe), before, both(held, after)));
+        };
+        let renamed = own[tools].replace("#tools", "#z");
+        add("/spec/limits/0/name", json!("z"), &WRITE, &[tools], renamed);
+        add("/spec/limits/0/match/tools", json!(["edit"]), &WRITE, &[tools], String::new());
+        add("/spec/limits/0/rate/requests", json!(31), &WRITE, &[tools], own[tools].replace("30/", "31/"));
+        add("/spec/limits/0/rate/interval", json!("2m"), &WRITE, &[tools], own[tools].replace("60000", "120000"));
+        add("/spec/limits/0/rate/burst", json!(6), &WRITE, &[tools], own[tools].replace("once 5", "once 6"));
+        add("/spec/limits/1/match/operations", json!(["api.x"]), &PAY, &[money, pays], own[money].clone());
+        for (pointer, value) in [
+            ("/spec/limits/2/match/http/upstreams", json!(["api"])),
+            ("/spec/limits/2/match/http/methods", json!(["PUT"])),
+            ("/spec/limits/2/match/http/paths", json!(["/wiki/Dog"])),
+        ] {
+            add(pointer, value, &READ, &[reads], String::new());
+        }
+        add("/spec/limits/3/match/category", json!("Read"), &PAY, &[money, pays], own[pays].clone());
+    }
+    fields
 }
 
 fn gateway_fields() -> Vec<Field> {
@@ -322,8 +414,8 @@ fn upstream_fields() -> Vec<Field> {
         field(API, "/spec/operations/0/method", json!("PUT"), REFUND, REFUNDED, NO_MATCH),
         field(API, "/spec/operations/0/path", json!("/v2/refunds/{charge}"), REFUND, REFUNDED, NO_MATCH),
         // Undeclared, a path variable is a string, which is never equal to 7.
-        field(API, "/spec/operations/2/arguments/0/name", json!("number"), PAGE, page, NO_MATCH),
-        field(API, "/spec/operations/2/arguments/0/type", json!("String"), PAGE, page, HALTED),
+        field(API, "/spec/operations/3/arguments/0/name", json!("number"), PAGE, page, NO_MATCH),
+        field(API, "/spec/operations/3/arguments/0/type", json!("String"), PAGE, page, HALTED),
     ]
 }
 
@@ -343,10 +435,18 @@ fn halt_fields() -> Vec<Field> {
 }
 
 fn fields() -> Vec<Field> {
-    [policy_fields(), gateway_fields(), object_fields(), upstream_fields(), halt_fields()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        policy_fields(),
+        payer_fields(),
+        limit_fields(),
+        gateway_fields(),
+        object_fields(),
+        upstream_fields(),
+        halt_fields(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Whether an observation is the expected one; a halt's goes on with its reason.
@@ -371,13 +471,16 @@ fn changing_one_field_changes_what_happens() {
 fn a_field_with_one_value_has_no_other() {
     for (id, pointer, value) in [
         ("Upstream api", "/spec/protocol", json!("TCP")),
+        ("AgentPolicy payer", "/spec/limits/0/scope", json!("Tenant")),
+        ("TenantGateway acme", "/spec/limits/0/scope", json!("Tenant")),
         ("Upstream api", "/spec/tls/caRef/kind", json!("Secret")),
         ("Upstream api", "/spec/scheme", json!("ftp")),
         ("Upstream api", "/spec/port", json!(65616)),
         ("Upstream api", "/spec/port", json!(0)),
     ] {
         let error = read(&changed(id, pointer, value.clone())).unwrap_err();
-        assert!(error.starts_with("\"api\": "), "{pointer} = {value}: {error}");
+        let name = id.split(' ').nth(1).unwrap();
+        assert!(error.starts_with(&format!("\"{name}\": ")), "{pointer} = {value}: {error}");
     }
 }
 
@@ -443,8 +546,16 @@ fn every_field_of_the_schemas_is_tested_here() {
         .iter()
         .map(|field| format!("{} {}", field.id.split(' ').next().unwrap(), without_indexes(field.pointer)))
         .collect();
+    // The key of a list, which nothing else refers to.
+    tested.insert("TenantGateway /spec/toolCategories/name".to_owned());
     // Tested by `a_field_with_one_value_has_no_other`.
-    tested.extend(["Upstream /spec/protocol", "Upstream /spec/tls/caRef/kind"].map(str::to_owned));
+    let with_one_value = [
+        "Upstream /spec/protocol",
+        "Upstream /spec/tls/caRef/kind",
+        "AgentPolicy /spec/limits/scope",
+        "TenantGateway /spec/limits/scope",
+    ];
+    tested.extend(with_one_value.map(str::to_owned));
     for field in schema_fields() {
         // A map has keys below it.
         let known = tested.contains(&field) || tested.iter().any(|tested| tested.starts_with(&format!("{field}/")));

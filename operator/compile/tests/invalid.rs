@@ -230,7 +230,7 @@ fn objects_can_be_checked_one_by_one() {
     assert_eq!(tenant.audit_until_ms, Some(1_799_971_200_000));
     assert_eq!(
         tenant.guardrails.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(),
-        ["large-write", "no-deletion", "no-put"]
+        ["large-write", "money", "no-deleting-tools", "no-deletion", "no-put"]
     );
 }
 

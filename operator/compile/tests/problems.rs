@@ -29,6 +29,7 @@ fn mistakes() -> Vec<(&'static str, &'static str, Value, &'static str, &'static 
         |index: usize| -> Value { json!({"name": format!("r{index}"), "match": {"tools": ["a"]}, "tier": "Auto"}) };
     let operation = |index: usize| json!({"name": format!("o{index}"), "method": "GET", "path": format!("/{index}")});
     let strings = |count: usize| (0..count).map(|index| format!("x{index}")).collect::<Vec<_>>();
+    let payer = "AgentPolicy payer";
     let (policy, gateway, api, wiki, halt) =
         ("AgentPolicy support", "TenantGateway acme", "Upstream api", "Upstream wiki", "AgentHalt inc-42");
     vec![
@@ -79,6 +80,71 @@ fn mistakes() -> Vec<(&'static str, &'static str, Value, &'static str, &'static 
         (policy, "/spec/rules/1/name", json!("list"), "spec.rules[1].name", "two rules"),
         (policy, "/spec/rules/1/name", json!("Small refund"), "spec.rules[1].name", "DNS label"),
         (policy, "/spec/rules/0/match", json!({}), "spec.rules[0].match", "nothing is matched"),
+        (
+            payer,
+            "/spec/rules/2/when",
+            json!("requester.id == 'boss'"),
+            "spec.rules[2].when",
+            "an Auto rule does not depend on requester",
+        ),
+        (payer, "/spec/limits/0/name", json!("A"), "spec.limits[0].name", "DNS label"),
+        (payer, "/spec/limits/1/name", json!("tools"), "spec.limits[1].name", "two limits have the name"),
+        (payer, "/spec/limits/0/match", json!({}), "spec.limits[0].match", "nothing is matched"),
+        (payer, "/spec/limits/0/rate/requests", json!(1_000_001), "spec.limits[0].rate.requests", "at most 1000000"),
+        (payer, "/spec/limits/0/rate/burst", json!(1_000_001), "spec.limits[0].rate.burst", "at most 1000000"),
+        (payer, "/spec/limits/0/rate/interval", json!("25h"), "spec.limits[0].rate.interval", "from 1s to 24h"),
+        (payer, "/spec/limits/0/rate/interval", json!("999ms"), "spec.limits[0].rate.interval", "from 1s to 24h"),
+        (gateway, "/spec/toolCategories/0/name", json!("A"), "spec.toolCategories[0].name", "no DNS label"),
+        (gateway, "/spec/toolCategories/0/tools", json!([]), "spec.toolCategories[0].tools", "name a tool"),
+        (gateway, "/spec/toolCategories/0/tools", json!(["exec"]), "spec.toolCategories[0].tools[0]", "is Shell"),
+        (gateway, "/spec/limits/0/rate/interval", json!("1 day"), "spec.limits[0].rate.interval", "from 1s to 24h"),
+        (payer, "/spec/residency/allow", json!([]), "spec.residency.allow", "name at least one place"),
+        (payer, "/spec/residency/allow", json!(["EU"]), "spec.residency.allow[0]", "no name of a place"),
+        (wiki, "/spec/residency", json!("EU"), "spec.residency", "no name of a place"),
+        (payer, "/spec/rules/1/match/tools", json!(["a"]), "spec.rules[1].match", "more than one kind"),
+        (
+            payer,
+            "/spec/rules/1/when",
+            json!("request.method == 'GET'"),
+            "spec.rules[1].when",
+            "a rule about a category has no request",
+        ),
+        (
+            payer,
+            "/spec/rules/2/schedule/timeZone",
+            json!("Mars/Olympus"),
+            "spec.rules[2].schedule.timeZone",
+            "no time zone of the IANA database",
+        ),
+        (payer, "/spec/rules/2/schedule/windows", json!([]), "spec.rules[2].schedule.windows", "write 1 to 32 windows"),
+        (
+            payer,
+            "/spec/rules/2/schedule/windows/0/days",
+            json!([]),
+            "spec.rules[2].schedule.windows[0].days",
+            "name the days",
+        ),
+        (
+            payer,
+            "/spec/rules/2/schedule/windows/0/from",
+            json!("24:00"),
+            "spec.rules[2].schedule.windows[0].from",
+            "from 00:00 to 23:59",
+        ),
+        (
+            payer,
+            "/spec/rules/2/schedule/windows/0/to",
+            json!("22:00"),
+            "spec.rules[2].schedule.windows[0].to",
+            "never opens",
+        ),
+        (
+            payer,
+            "/spec/rules/2/schedule/excludedDates",
+            json!(["2027-02-29"]),
+            "spec.rules[2].schedule.excludedDates[0]",
+            "no date",
+        ),
         (
             policy,
             "/spec/rules/0/match/operations",

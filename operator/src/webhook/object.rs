@@ -34,9 +34,9 @@ mod tests {
         let good = json!({ "name": "a", "match": { "tools": ["read"] }, "tier": "Auto" });
         parse::<AgentPolicy>(&policy(good.clone())).unwrap();
         let mut unknown = good.clone();
-        unknown["schedule"] = json!({});
+        unknown["timetable"] = json!({});
         let error = parse::<AgentPolicy>(&policy(unknown)).unwrap_err();
-        assert!(error.starts_with("spec.rules[0]") && error.contains("schedule"), "{error}");
+        assert!(error.starts_with("spec.rules[0]") && error.contains("timetable"), "{error}");
         let mut wrong = good;
         wrong["tier"] = json!("Allow");
         let error = parse::<AgentPolicy>(&policy(wrong)).unwrap_err();

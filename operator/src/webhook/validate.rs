@@ -215,7 +215,7 @@ mod tests {
         let mut condition = policy("stripe");
         condition["spec"]["rules"][0]["when"] = json!("args.amount >");
         let mut unknown = policy("stripe");
-        unknown["spec"]["rules"][0]["schedule"] = json!({});
+        unknown["spec"]["rules"][0]["timetable"] = json!({});
         let mut trust = gateway();
         trust["spec"]["trustDomain"] = json!("A B");
         let mut port = upstream("stripe");

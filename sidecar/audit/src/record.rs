@@ -90,6 +90,12 @@ pub struct Outcome {
     /// Under audit mode: why it would have been refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<Code>,
+    /// Under audit mode: the policy by which it would have been refused, when it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_policy: Option<Arc<str>>,
+    /// The rule of that policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow_rule: Option<Arc<str>>,
     /// The policy, as `namespace/name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Arc<str>>,
@@ -111,10 +117,16 @@ impl From<&Verdict> for Outcome {
             Verdict::Deny(denial) => ("deny", Some(denial.code), None, denial.generation),
         };
         let rule = verdict.rule();
+        let shadow_rule = match verdict {
+            Verdict::Allow(permit) => permit.shadow_rule(),
+            Verdict::Ask(_) | Verdict::Deny(_) => None,
+        };
         Self {
             verdict: name,
             code,
             shadow,
+            shadow_policy: shadow_rule.map(|r| r.policy.clone()),
+            shadow_rule: shadow_rule.map(|r| r.rule.clone()),
             policy: rule.map(|r: &RuleRef| r.policy.clone()),
             rule: rule.map(|r| r.rule.clone()),
             digest: rule.map(|r| r.digest.clone()),

@@ -235,6 +235,8 @@ mod tests {
                 verdict: "allow",
                 code: None,
                 shadow: None,
+                shadow_policy: None,
+                shadow_rule: None,
                 policy: None,
                 rule: None,
                 digest: None,

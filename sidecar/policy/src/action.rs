@@ -60,6 +60,20 @@ pub struct ToolAction<'a> {
     /// when a rule needs it, strictly: duplicate names, depth over
     /// [`MAX_DEPTH`](crate::json::MAX_DEPTH) and trailing bytes are errors.
     pub args: &'a str,
+    /// What the agent's process says about the call.
+    pub claims: Claims<'a>,
+}
+
+/// What the agent's process says about a tool call. It makes all of this up, so that it can only tighten: a rule that
+/// reads it adds its tier and hides no rule behind it, and an Auto rule may not read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims<'a> {
+    /// For whom the call is made.
+    pub requester: Option<&'a str>,
+    /// The run that the call belongs to.
+    pub run: Option<&'a str>,
+    /// The model that made the call.
+    pub model: Option<&'a str>,
 }
 
 /// An HTTP request whose upstream the gate has already resolved from (scheme, host, port).

@@ -52,6 +52,8 @@ const MAX_REGEX_PROGRAM: usize = 256 * 1024;
 pub struct Target {
     /// Whether there is a `request`.
     request: bool,
+    /// Whether there is what the agent says about the call.
+    claims: bool,
     /// The arguments whose type is known.
     declared: BTreeMap<String, ArgumentType>,
 }
@@ -60,13 +62,20 @@ impl Target {
     /// A rule about tools: `args` is whatever the agent sent, there is no `request`.
     #[must_use]
     pub fn tools() -> Self {
-        Self { request: false, declared: BTreeMap::new() }
+        Self { request: false, claims: true, declared: BTreeMap::new() }
     }
 
     /// A rule about HTTP requests: `args` has no declared types.
     #[must_use]
     pub fn http() -> Self {
-        Self { request: true, declared: BTreeMap::new() }
+        Self { request: true, claims: false, declared: BTreeMap::new() }
+    }
+
+    /// A rule about a category, which tools and requests can be of: `args` has no declared types, and there is
+    /// no `request`, which tools do not have.
+    #[must_use]
+    pub fn category() -> Self {
+        Self { request: false, claims: false, declared: BTreeMap::new() }
     }
 
     /// A rule about operations, given the declared arguments of every operation that it names. An
@@ -80,7 +89,7 @@ impl Target {
         for arguments in operations {
             known.retain(|name, kind| arguments.iter().any(|other| other.name == *name && other.kind == *kind));
         }
-        Self { request: true, declared: known }
+        Self { request: true, claims: false, declared: known }
     }
 }
 
@@ -123,6 +132,15 @@ struct Reads {
     path: bool,
     query: bool,
     headers: bool,
+    claims: Claimed,
+}
+
+/// Which of the agent's claims a condition reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Claimed {
+    requester: bool,
+    run: bool,
+    model: bool,
 }
 
 /// The standard functions. Building this registry takes longer than an evaluation, so it is shared.
@@ -167,6 +185,12 @@ impl Condition {
     #[must_use]
     pub fn reads_headers(&self) -> bool {
         self.reads.headers
+    }
+
+    /// Whether it reads what the agent's process makes up: `requester`, `run` or `model`.
+    #[must_use]
+    pub fn reads_claims(&self) -> bool {
+        self.reads.claims != Claimed::default()
     }
 
     /// Evaluates it. Any doubt is an error: a fact that is not there, a missing member, operands that

@@ -35,6 +35,38 @@ pub struct PolicyDoc {
     pub mode: Mode,
     /// Rules in order; the first that matches decides.
     pub rules: Vec<RuleDoc>,
+    /// The places where upstreams may keep data; `None`: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Vec<String>>,
+    /// How often actions may happen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitDoc>,
+}
+
+/// How often actions may happen. All limits that are about an action must have room for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitDoc {
+    /// Name, unique within its list.
+    pub name: String,
+    /// Whose actions are counted together.
+    pub scope: LimitScope,
+    /// Which actions are counted; `None`: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<MatchDoc>,
+    /// How many actions may happen per interval in the long run.
+    pub requests: u32,
+    /// The interval in milliseconds.
+    pub interval_ms: u64,
+    /// How many may happen at once after a rest.
+    pub burst: u32,
+}
+
+/// Whose actions a limit counts together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitScope {
+    /// Those of one pod.
+    Agent,
 }
 
 /// Guardrails and constraints of one `TenantGateway`.
@@ -45,11 +77,27 @@ pub struct TenantDoc {
     pub name: String,
     /// Guardrails: tier Ask or Block. All of them are weighed; the strictest that matches holds.
     pub guardrails: Vec<RuleDoc>,
+    /// How often actions may happen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitDoc>,
+    /// The categories of tools that are not OpenClaw's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_categories: Vec<ToolCategoryDoc>,
     /// Until when policies in audit mode count, in milliseconds since the Unix epoch; `None`: never.
     /// `Audit` must have been allowed for this to be set.
     pub audit_until_ms: Option<u64>,
     /// Whether `Enforce` is an allowed mode; a policy in a mode that is not allowed is enforced.
     pub allowed_modes: Vec<Mode>,
+}
+
+/// The category of some tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolCategoryDoc {
+    /// The tools, by name pattern.
+    pub tools: Vec<String>,
+    /// What they do.
+    pub category: Category,
 }
 
 /// Whether a policy's refusals hold.
@@ -83,8 +131,55 @@ pub struct RuleDoc {
     /// CEL condition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
+    /// When it holds; `None`: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleDoc>,
     /// What it says.
     pub tier: Tier,
+}
+
+/// When a rule holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleDoc {
+    /// IANA name of the time zone.
+    pub time_zone: String,
+    /// The windows; at least one.
+    pub windows: Vec<WindowDoc>,
+    /// Dates `YYYY-MM-DD` on which no window begins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded_dates: Vec<String>,
+}
+
+/// A window of local time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WindowDoc {
+    /// The days on which it begins.
+    pub days: Vec<Day>,
+    /// When it opens, `HH:MM`.
+    pub from: String,
+    /// When it is closed again, `HH:MM` up to `24:00`; before `from`: on the next day.
+    pub to: String,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
 }
 
 /// Which actions a rule is about: one kind of match, its fields ANDed.
@@ -97,6 +192,27 @@ pub enum MatchDoc {
     Operations(Vec<String>),
     /// HTTP requests.
     Http(HttpMatchDoc),
+    /// Tools and requests by what they do.
+    Category(Category),
+}
+
+/// What an operation or a tool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Category {
+    /// It reads.
+    Read,
+    /// It makes or changes something.
+    Write,
+    /// It takes something away.
+    Delete,
+    /// It moves money, or binds somebody to pay.
+    Money,
+    /// It runs commands or code.
+    Shell,
+    /// It reaches places outside.
+    Network,
+    /// It changes rights, settings or the agent itself.
+    Admin,
 }
 
 /// Which HTTP requests a rule is about.
@@ -133,6 +249,12 @@ pub struct UpstreamDoc {
     pub ca_pem: Option<String>,
     /// The credential's place. Never the credential.
     pub credential: CredentialDoc,
+    /// Where it keeps data; `None`: nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<String>,
+    /// The category of requests that are no operation, and of operations that have none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<Category>,
     /// Named operations.
     #[serde(default)]
     pub operations: Vec<OperationDoc>,
@@ -206,6 +328,9 @@ pub struct OperationDoc {
     pub method: String,
     /// Path template: literal segments and `{variables}`.
     pub path: String,
+    /// What it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<Category>,
     /// Declared arguments.
     #[serde(default)]
     pub arguments: Vec<ArgumentDoc>,

@@ -5,12 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::condition::Scope;
-use crate::decide::{self, Said, ask};
+use crate::decide::{self, Asking, Failure, Said};
 use crate::document::{Mode, Tier};
-use crate::path::Segment;
-use crate::policy::{Found, Match};
-use crate::{Action, Facts, Policy, RuleRef, Verdict};
+use crate::limit::{is_about, segments};
+use crate::{Facts, Policy, RuleRef, Verdict};
 
 /// Why a decision is as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +54,14 @@ pub enum Outcome {
     Other,
     /// It is about the action, but an earlier rule of its policy decided.
     NotReached,
+    /// It is about the action, but none of the windows of its schedule is open.
+    NotNow,
     /// It is about the action, but its condition is false.
     ConditionFalse,
     /// It is about the action, but its condition could not be evaluated, for this reason.
     ConditionError(String),
+    /// It is about a category, and nothing says which category the action is of.
+    CategoryUnknown,
     /// It is about the action, and its condition, if any, is true.
     Matched,
 }
@@ -72,11 +74,8 @@ pub fn explain(policy: &Policy, facts: &Facts<'_>) -> Explanation {
     let Some(found) = found else {
         return Explanation { operation: None, policies: Vec::new(), verdict };
     };
-    let segments: Vec<Segment<'_>> = match &facts.action {
-        Action::Http(http) => http.path.segments().collect(),
-        Action::Tool(_) => Vec::new(),
-    };
-    let scope = Scope::new(facts, found.typing());
+    let segments = segments(facts);
+    let asking = Asking::new(facts, &found);
     let policies = policy.groups().iter().map(|group| {
         let mut said = Said::default();
         let mut decided = false;
@@ -87,12 +86,14 @@ pub fn explain(policy: &Policy, facts: &Facts<'_>) -> Explanation {
                 (false, _) => Outcome::Other,
                 (true, true) => Outcome::NotReached,
                 (true, false) => {
-                    let outcome = ask(rule, &scope);
+                    let outcome = asking.ask(rule);
                     decided = said.hear(group, rule, outcome.clone());
                     match outcome {
                         decide::Outcome::Matched => Outcome::Matched,
+                        decide::Outcome::NotNow => Outcome::NotNow,
                         decide::Outcome::ConditionFalse => Outcome::ConditionFalse,
-                        decide::Outcome::ConditionError(error) => Outcome::ConditionError(error),
+                        decide::Outcome::Failed(Failure::Condition(error)) => Outcome::ConditionError(error),
+                        decide::Outcome::Failed(Failure::Category(_)) => Outcome::CategoryUnknown,
                     }
                 }
             };
@@ -109,19 +110,4 @@ pub fn explain(policy: &Policy, facts: &Facts<'_>) -> Explanation {
     });
     let policies = policies.collect();
     Explanation { operation: found.operation.map(|operation| operation.name.clone()), policies, verdict }
-}
-
-fn is_about(matches: &Match, facts: &Facts<'_>, found: &Found<'_>, segments: &[Segment<'_>]) -> bool {
-    match (matches, &facts.action) {
-        (Match::Tools(patterns), Action::Tool(tool)) => patterns.iter().any(|pattern| pattern.matches(tool.name)),
-        (Match::Operations(patterns), Action::Http(http)) => found
-            .operation
-            .is_some_and(|operation| patterns.iter().any(|pattern| pattern.matches(http.upstream, &operation.short))),
-        (Match::Http { upstreams, methods, paths }, Action::Http(http)) => {
-            upstreams.iter().any(|upstream| upstream == http.upstream)
-                && (methods.is_empty() || methods.iter().any(|method| method == http.method))
-                && (paths.is_empty() || paths.iter().any(|path| path.matches(segments)))
-        }
-        _ => false,
-    }
 }

@@ -5,6 +5,7 @@
 //! types ([`HostName`], [`RequestPath`], [`document`]), and whatever does not parse is refused.
 
 pub mod action;
+pub mod category;
 pub mod codec;
 pub mod condition;
 mod decide;
@@ -14,17 +15,20 @@ pub mod explain;
 pub mod host;
 pub mod identity;
 pub mod json;
+pub mod limit;
 pub mod path;
 pub mod pattern;
 pub mod policy;
+pub mod schedule;
 pub mod ticket;
 pub mod verdict;
 
-pub use action::{Action, Body, Caller, Context, Facts, HttpAction, ToolAction, Workload};
+pub use action::{Action, Body, Caller, Claims, Context, Facts, HttpAction, ToolAction, Workload};
 pub use decide::decide;
 pub use explain::{Explanation, explain};
 pub use host::HostName;
 pub use identity::SpiffeId;
+pub use limit::Limit;
 pub use path::RequestPath;
 pub use policy::{BuildError, Policy, Upstream};
 pub use verdict::{Code, Denial, Permit, RuleRef, Verdict};

@@ -15,11 +15,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::condition::{Condition, Typing};
-use crate::document::{Mode, Scheme, Tier};
+use crate::document::{Category, Mode, Scheme, Tier};
+use crate::limit::{Limit, Residency};
 use crate::path::Segment;
 use crate::pattern::{OperationPattern, PathPattern, ToolPattern};
-use crate::{Action, Caller, Facts, HostName, HttpAction, RuleRef};
-pub use build::{MAX_DOCUMENTS, MAX_NAME, MAX_PATTERNS, MAX_RULES};
+use crate::schedule::Schedule;
+use crate::{Action, Caller, Facts, HostName, HttpAction, RuleRef, category};
+pub use build::{MAX_DOCUMENTS, MAX_NAME, MAX_PATTERNS, MAX_RULES, UNTRUSTED};
 use index::ToolIndex;
 pub use upstream::Upstream;
 use upstream::{Operation, Reach, UpstreamIndex};
@@ -51,7 +53,12 @@ pub struct Policy {
     rules: Vec<Rule>,
     /// Which rules belong together, in the order of `rules`.
     groups: Vec<Group>,
+    limits: Vec<Limit>,
+    /// The schedules of all rules, each once.
+    schedules: Vec<Arc<Schedule>>,
     tools: ToolIndex,
+    /// The categories of tools that are not OpenClaw's own.
+    tool_categories: Vec<(ToolPattern, Category)>,
     upstreams: Vec<Arc<Upstream>>,
     by_name: HashMap<Arc<str>, UpstreamIndex>,
     reach: Reach,
@@ -84,6 +91,7 @@ pub(crate) struct Rule {
     pub(crate) group: usize,
     pub(crate) matches: Match,
     pub(crate) when: Option<Condition>,
+    pub(crate) schedule: Option<Arc<Schedule>>,
     pub(crate) tier: Tier,
 }
 
@@ -92,13 +100,24 @@ pub(crate) struct Rule {
 pub(crate) enum Match {
     Tools(Vec<ToolPattern>),
     Operations(Vec<OperationPattern>),
-    Http { upstreams: Vec<String>, methods: Vec<String>, paths: Vec<PathPattern> },
+    Http {
+        upstreams: Vec<String>,
+        methods: Vec<String>,
+        paths: Vec<PathPattern>,
+    },
+    Category(Category),
+    /// Requests to upstreams that keep data elsewhere: what a policy's residency becomes.
+    OutsideOf(Residency),
 }
 
 /// An action as far as the indexes know it.
 #[derive(Debug)]
 pub(crate) struct Found<'a> {
     pub(crate) operation: Option<&'a Operation>,
+    /// What is known to be its category. Without one, rules about categories cannot be answered.
+    pub(crate) category: Option<Category>,
+    /// Where its upstream keeps data.
+    pub(crate) residency: Option<&'a str>,
     /// The path's segments; empty when nothing needs them.
     pub(crate) segments: Vec<Segment<'a>>,
     /// The rules that are about the action, ascending.
@@ -156,6 +175,13 @@ impl Policy {
         self.audit_until_ms
     }
 
+    /// Which of the schedules of its rules are open at a time. When that changes, what was allowed must be decided
+    /// again.
+    #[must_use]
+    pub fn open_schedules(&self, now_ms: u64) -> Vec<bool> {
+        self.schedules.iter().map(|schedule| schedule.is_open(now_ms) == Some(true)).collect()
+    }
+
     /// The upstream of a scheme, host and port.
     #[must_use]
     pub fn upstream(&self, scheme: Scheme, host: &HostName, port: u16) -> Option<&Arc<Upstream>> {
@@ -198,8 +224,9 @@ impl Policy {
     pub(crate) fn find<'a>(&'a self, action: &'a Action<'a>) -> Option<Found<'a>> {
         let http = match action {
             Action::Tool(tool) => {
-                let candidates = self.tools.find(tool.name);
-                return Some(Found { operation: None, segments: Vec::new(), candidates });
+                let category = self.tool_category(tool.name);
+                let candidates = self.tools.find(tool.name, category);
+                return Some(Found { operation: None, category, residency: None, segments: Vec::new(), candidates });
             }
             Action::Http(http) => http,
         };
@@ -210,9 +237,24 @@ impl Policy {
         let segments: Vec<Segment<'a>> =
             if index.looks_at_paths(http.method) { http.path.segments().collect() } else { Vec::new() };
         let operation = index.operation(http.method, &segments);
-        let named = operation.map(|operation| operation.rules.as_slice()).unwrap_or_default();
+        let (category, named) = match operation {
+            Some(operation) => (operation.category, operation.rules.as_slice()),
+            None => (index.category, index.unnamed.as_slice()),
+        };
         let candidates = index.candidates(http.method, &segments, named);
-        Some(Found { operation, segments, candidates })
+        let residency = index.upstream.residency.as_deref();
+        Some(Found { operation, category, residency, segments, candidates })
+    }
+
+    /// The category of a tool: that of OpenClaw's own, or else the one that the tenant's entries agree on.
+    fn tool_category(&self, name: &str) -> Option<Category> {
+        if let Some(category) = category::of_tool(name) {
+            return Some(category);
+        }
+        let mut stated =
+            self.tool_categories.iter().filter(|(tools, _)| tools.matches(name)).map(|(_, category)| *category);
+        let first = stated.next()?;
+        stated.all(|category| category == first).then_some(first)
     }
 
     pub(crate) fn halts(&self) -> &[Halt] {
@@ -225,6 +267,15 @@ impl Policy {
 
     pub(crate) fn rule(&self, id: RuleId) -> Option<&Rule> {
         self.rules.get(usize::try_from(id).ok()?)
+    }
+
+    pub(crate) fn all_limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// Whether a group, by its place, counts as enforced at a time.
+    pub(crate) fn is_enforced(&self, group: usize, now_ms: u64) -> bool {
+        self.groups.get(group).is_none_or(|group| self.mode_at(group, now_ms) == Mode::Enforce)
     }
 
     pub(crate) fn groups(&self) -> &[Group] {

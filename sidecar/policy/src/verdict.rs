@@ -30,7 +30,14 @@ pub struct Permit {
     pub(crate) rule: Option<RuleRef>,
     pub(crate) generation: u64,
     pub(crate) credential: bool,
-    pub(crate) shadow: Option<Code>,
+    pub(crate) shadow: Option<Shadow>,
+}
+
+/// What Enforce would have refused, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shadow {
+    pub(crate) code: Code,
+    pub(crate) rule: Option<RuleRef>,
 }
 
 impl Permit {
@@ -55,7 +62,13 @@ impl Permit {
     /// Under audit mode: why Enforce would have refused.
     #[must_use]
     pub fn shadow(&self) -> Option<Code> {
-        self.shadow
+        self.shadow.as_ref().map(|shadow| shadow.code)
+    }
+
+    /// Under audit mode: the rule by which Enforce would have refused, when it is one.
+    #[must_use]
+    pub fn shadow_rule(&self) -> Option<&RuleRef> {
+        self.shadow.as_ref()?.rule.as_ref()
     }
 }
 
@@ -83,6 +96,8 @@ pub struct Denial {
     pub detail: String,
     /// What to do next.
     pub hint: &'static str,
+    /// In how many milliseconds the same request may be allowed, when that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 macro_rules! codes {
@@ -120,6 +135,12 @@ codes! {
     NoPolicy => false, "No policy for this agent";
     /// A rule's condition could not be evaluated and the rule is of tier Ask or Block.
     ConditionError => false, "A condition could not be evaluated";
+    /// A rule of tier Ask or Block is about a category, and nothing says which category this action is of.
+    CategoryUnknown => false, "Category unknown";
+    /// The upstream keeps data where a policy does not allow it, or states no residency.
+    ResidencyRefused => false, "Residency not allowed";
+    /// A limit of a policy or of the tenant has no room; it says when it will.
+    RateLimited => true, "Too many actions";
     /// An AgentHalt stops this agent.
     Halted => true, "Agent halted";
     /// The scheme, host and port are no declared upstream.

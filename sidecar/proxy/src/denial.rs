@@ -5,7 +5,7 @@ use clawlock_policy::{Code, Denial};
 /// A refusal with the hint that goes with its code.
 #[must_use]
 pub fn of(code: Code, detail: String) -> Denial {
-    Denial { code, rule: None, generation: 0, detail, hint: hint(code) }
+    Denial { code, rule: None, generation: 0, detail, hint: hint(code), retry_after_ms: None }
 }
 
 const fn hint(code: Code) -> &'static str {
@@ -14,6 +14,11 @@ const fn hint(code: Code) -> &'static str {
         Code::ApprovalUnavailable => "this version cannot ask a person; the policy's author can change the rule's tier",
         Code::NoMatch | Code::NoPolicy => "ask the author of the agent's policies for a rule that allows it",
         Code::ConditionError => "send the arguments that the rule's condition reads, each once and of its type",
+        Code::CategoryUnknown => {
+            "use an operation or a tool that has a category, or ask the platform team to declare one"
+        }
+        Code::ResidencyRefused => "use an upstream that keeps its data where the policy allows it",
+        Code::RateLimited => "retry after the given time; slow down, or ask the limit's author for more room",
         Code::Halted => "wait until a person removes the AgentHalt",
         Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
         Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clawlock_audit::record::{RECORD_VERSION, bounded};
 use clawlock_audit::{ActionRecord, AuditSink, Gate, Latency, Outcome, Receipt, Record};
 use clawlock_policy::document::CredentialDoc;
-use clawlock_policy::{Code, Denial, Permit, Policy, SpiffeId, Upstream, Verdict, decide};
+use clawlock_policy::{Code, Denial, Facts, Permit, Policy, SpiffeId, Upstream, Verdict, decide};
 use http::{HeaderMap, HeaderName, Method, Uri, header};
 use hyper::body::{Body, Incoming};
 use tokio::sync::watch;
@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use crate::body::{ReadError, read};
 use crate::budget::{Budget, Share};
 use crate::guard::{Guard, Recheck};
-use crate::limits::{BODY_TIMEOUT, DECIDED_BODY};
+use crate::limits::{BODY_TIMEOUT, DECIDED_BODY, HOP_SLACK_MS};
+use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
 use crate::request::{KnownBody, Question, Target, check_authority, clean_headers, parse_path};
@@ -30,6 +31,7 @@ pub struct Decider {
     metrics: Arc<Metrics>,
     ids: RequestIds,
     bodies: Budget,
+    meter: Meter,
 }
 
 /// A request that may be allowed: its question, and what is forwarded beside it.
@@ -88,7 +90,8 @@ impl Decider {
     /// Puts the parts together.
     #[must_use]
     pub fn new(gate: Gate, policies: Arc<PolicyTable>, audit: Arc<dyn AuditSink>, metrics: Arc<Metrics>) -> Self {
-        Self { gate, policies, audit, metrics, ids: RequestIds::new(), bodies: Budget::default() }
+        let meter = Meter::new(if gate == Gate::Agent { 0 } else { HOP_SLACK_MS });
+        Self { gate, policies, audit, metrics, ids: RequestIds::new(), bodies: Budget::default(), meter }
     }
 
     /// The assignments.
@@ -131,9 +134,19 @@ impl Decider {
                 .await
                 .map_err(|denial| Box::new(Refused { denial, action: asked.record() }))?;
         }
-        match decide(&asked.policy, &asked.question.facts(&caller, now_ms)) {
+        match self.decide_metered(&asked.policy, &asked.question.facts(&caller, now_ms)) {
             Verdict::Allow(permit) => Ok((asked, permit)),
             Verdict::Ask(denial) | Verdict::Deny(denial) => Err(Box::new(Refused { denial, action: asked.record() })),
+        }
+    }
+
+    /// Decides, and takes room from the limits that count what is allowed.
+    pub(crate) fn decide_metered(&self, policy: &Policy, facts: &Facts<'_>) -> Verdict {
+        let verdict = decide(policy, facts);
+        let Verdict::Allow(permit) = &verdict else { return verdict };
+        match self.meter.take(&facts.caller.identity, &policy.limits(facts), facts.context.now_ms) {
+            Ok(()) => verdict,
+            Err(denial) => Verdict::Deny(Denial { generation: permit.generation(), ..denial }),
         }
     }
 

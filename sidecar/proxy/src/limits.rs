@@ -11,6 +11,13 @@ pub const DECIDED_BODY: usize = 1024 * 1024;
 /// runs into its own bound before it takes the gateway's memory from others.
 pub const DECIDED_BODIES: usize = 32 * 1024 * 1024;
 
+/// Limits of pods that a gate counts at once: ten thousand pods with twenty each, some 30 MB.
+pub const METERED: usize = 200_000;
+
+/// How much earlier than its limits say an action may come at the gateway gate, in milliseconds. The agent's gate has
+/// let it pass already, evenly; on the way to the gateway two of them can come closer to each other.
+pub const HOP_SLACK_MS: u64 = 1000;
+
 /// How much of a body that is too large is read and thrown away, so that its sender gets the answer.
 pub const DISCARD: usize = 32 * 1024 * 1024;
 

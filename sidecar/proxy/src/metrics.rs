@@ -20,6 +20,12 @@ struct DecisionLabels {
     code: CodeLabel,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    gate: GateLabel,
+    code: CodeLabel,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct GateLabel(Gate);
 
@@ -85,6 +91,7 @@ impl EncodeLabelValue for CodeLabel {
 pub struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
+    shadowed: Family<ShadowLabels, Counter>,
     decision_seconds: Histogram,
     /// Connections open now, of agents and of sidecars.
     pub(crate) connections: Gauge<i64, AtomicI64>,
@@ -110,6 +117,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("clawlock");
         add(&mut registry);
         let decisions = Family::<DecisionLabels, Counter>::default();
+        let shadowed = Family::<ShadowLabels, Counter>::default();
         // 1 µs to 0.26 s: from a bare decision to one that waited its bound for the audit log.
         let decision_seconds = Histogram::new(exponential_buckets(1e-6, 4.0, 10));
         let connections = Gauge::default();
@@ -117,6 +125,11 @@ impl Metrics {
         let refused = Family::<RefusalLabels, Counter>::default();
         let (spliced, spliced_bytes) = (Gauge::default(), Counter::default());
         registry.register("decisions", "Decisions by gate, verdict and code", decisions.clone());
+        registry.register(
+            "shadow_denials",
+            "Decisions that only audit mode let pass, or that an audited policy would refuse, by gate and code",
+            shadowed.clone(),
+        );
         registry.register_with_unit(
             "decision",
             "Time from a request's head to its decision",
@@ -133,7 +146,7 @@ impl Metrics {
             Unit::Bytes,
             spliced_bytes.clone(),
         );
-        Self { registry, decisions, decision_seconds, connections, revoked, refused, spliced, spliced_bytes }
+        Self { registry, decisions, shadowed, decision_seconds, connections, revoked, refused, spliced, spliced_bytes }
     }
 
     /// Counts a connection that was refused.
@@ -150,6 +163,12 @@ impl Metrics {
         };
         let labels = DecisionLabels { gate: GateLabel(gate), verdict: kind, code: CodeLabel(code) };
         self.decisions.get_or_create(&labels).inc();
+        if let Verdict::Allow(permit) = verdict
+            && permit.shadow().is_some()
+        {
+            let labels = ShadowLabels { gate: GateLabel(gate), code: CodeLabel(permit.shadow()) };
+            self.shadowed.get_or_create(&labels).inc();
+        }
         self.decision_seconds.observe(f64::from(micros) / 1e6);
     }
 

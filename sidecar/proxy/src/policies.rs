@@ -312,27 +312,28 @@ impl PolicyTable {
         self.epoch.subscribe()
     }
 
-    /// Moves the epoch whenever an assignment, or the time in which audit mode counts, has ended, so
-    /// that open streams end with it. Runs until it is dropped.
+    /// Moves the epoch whenever an assignment, or the time in which audit mode counts, has ended, and whenever
+    /// a rule's schedule opens or is closed, so that open streams end with it. Runs until it is dropped.
     pub async fn watch_expiry(&self) {
-        let mut ended = Vec::new();
+        let mut before: Option<u64> = None;
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;
             let now_ms = self.now_ms();
-            let ends = |policy: &Policy| [Some(policy.not_after_ms()), policy.audit_until_ms()];
-            let now_ended: Vec<(SpiffeId, [bool; 2])> = self
-                .table
-                .load()
-                .iter()
-                .map(|(identity, policy)| {
-                    (identity.clone(), ends(policy).map(|end| end.is_some_and(|end| now_ms >= end)))
+            let table = self.table.load();
+            // Each policy is asked about both times, since it may have come between them. What was before the
+            // first look nobody knows, so it counts as a change.
+            let other = before.is_none_or(|last_ms| {
+                let passed = |end: Option<u64>| end.is_some_and(|end| last_ms < end && now_ms >= end);
+                table.values().any(|policy| {
+                    passed(Some(policy.not_after_ms()))
+                        || passed(policy.audit_until_ms())
+                        || policy.open_schedules(last_ms) != policy.open_schedules(now_ms)
                 })
-                .filter(|(_, ended)| ended.contains(&true))
-                .collect();
-            if now_ended != ended {
-                ended = now_ended;
+            });
+            if other {
                 self.epoch.send_modify(|epoch| *epoch += 1);
             }
+            before = Some(now_ms);
         }
     }
 }

@@ -33,6 +33,9 @@ struct Problem<'a> {
     detail: &'a str,
     request_id: &'a str,
     retryable: bool,
+    /// Seconds, rounded up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
     hint: &'static str,
 }
 
@@ -40,7 +43,7 @@ struct Problem<'a> {
 #[must_use]
 pub fn document(denial: &Denial, request_id: &str) -> Vec<u8> {
     // The digest and the generation are for the record, not for the agent.
-    let Denial { code, rule, generation: _, detail, hint } = denial;
+    let Denial { code, rule, generation: _, detail, hint, retry_after_ms: _ } = denial;
     let problem = Problem {
         r#type: TYPE,
         title: code.title(),
@@ -50,6 +53,7 @@ pub fn document(denial: &Denial, request_id: &str) -> Vec<u8> {
         detail,
         request_id,
         retryable: code.retryable(),
+        retry_after: retry_after(denial),
         hint,
     };
     let mut json = Vec::with_capacity(512);
@@ -68,8 +72,17 @@ pub fn response(denial: &Denial, request_id: &str) -> Response<GateBody> {
     fields.insert(header::CONTENT_TYPE, CONTENT_TYPE);
     // A denial holds for one request; a cache that kept it would outlive the policy.
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = retry_after(denial) {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// In how many seconds to try again, when that is known (RFC 9110 section 10.2.3).
+#[must_use]
+pub fn retry_after(denial: &Denial) -> Option<u64> {
+    denial.retry_after_ms.map(|ms| ms.div_ceil(1000))
 }
 
 /// The status of a code: 403 where policy refuses, and what HTTP has for the rest.
@@ -81,6 +94,8 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::NoMatch
         | Code::NoPolicy
         | Code::ConditionError
+        | Code::CategoryUnknown
+        | Code::ResidencyRefused
         | Code::Halted
         | Code::UnknownUpstream
         | Code::AssignmentExpired
@@ -89,6 +104,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::MethodRefused
         | Code::AddressRefused => StatusCode::FORBIDDEN,
         Code::BadRequest => StatusCode::BAD_REQUEST,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Code::AuthorityMismatch => StatusCode::MISDIRECTED_REQUEST,
         Code::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::GatewayUnavailable | Code::AuditUnavailable | Code::CredentialUnavailable | Code::Overloaded => {
@@ -128,7 +144,8 @@ mod tests {
     use serde_json::json;
 
     fn denial(code: Code, rule: Option<RuleRef>, detail: &str) -> Denial {
-        Denial { code, rule, generation: 41, detail: detail.to_owned(), hint: "use another tool" }
+        let (hint, detail) = ("use another tool", detail.to_owned());
+        Denial { code, rule, generation: 41, detail, hint, retry_after_ms: None }
     }
 
     fn shell() -> RuleRef {

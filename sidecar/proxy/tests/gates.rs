@@ -24,6 +24,8 @@ mod flow;
 mod front;
 #[path = "gates/hop.rs"]
 mod hop;
+#[path = "gates/limit.rs"]
+mod limit;
 #[path = "gates/live.rs"]
 mod live;
 #[path = "gates/origin.rs"]

@@ -314,21 +314,31 @@ impl World {
 pub(super) fn documents(port: u16) -> Vec<Document> {
     let matches =
         MatchDoc::Http(HttpMatchDoc { upstreams: vec!["vendor".to_owned()], methods: Vec::new(), paths: Vec::new() });
-    let rule = RuleDoc { name: "vendor".to_owned(), matches, when: None, tier: Tier::Auto };
+    let rule = RuleDoc { name: "vendor".to_owned(), matches, when: None, schedule: None, tier: Tier::Auto };
     vec![
         Document::Tenant(TenantDoc {
             name: TENANT.to_owned(),
             guardrails: Vec::new(),
+            limits: vec![],
+            tool_categories: vec![],
             audit_until_ms: None,
             allowed_modes: vec![Mode::Enforce],
         }),
-        Document::Policy(PolicyDoc { name: "acme/support".to_owned(), mode: Mode::Enforce, rules: vec![rule] }),
+        Document::Policy(PolicyDoc {
+            name: "acme/support".to_owned(),
+            mode: Mode::Enforce,
+            rules: vec![rule],
+            residency: None,
+            limits: vec![],
+        }),
         Document::Upstream(UpstreamDoc {
             name: "vendor".to_owned(),
             scheme: Scheme::Http,
             hosts: vec![HOST.to_owned()],
             port,
             allowed_cidrs: vec!["127.0.0.0/8".to_owned()],
+            residency: None,
+            category: None,
             ca_pem: None,
             credential: CredentialDoc::None {},
             operations: Vec::new(),

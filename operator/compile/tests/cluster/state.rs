@@ -7,7 +7,7 @@ use clawlock_compile::{Compilation, Kind, ObjectRef, Resources, Unreadable};
 use serde_json::{Value, json};
 
 use crate::common::Probe::{Http, Tool, Upstream};
-use crate::common::{changed, compiled, find, observe, pod, pod_in, read, set, world};
+use crate::common::{changed, compiled, find, observe, pod, pod_in, read, set, told, world};
 use clawlock_policy::document::Scheme::Https;
 
 /// What the list of tenant acme holds.
@@ -65,6 +65,7 @@ fn a_list_holds_what_the_tenant_needs_and_nothing_else() {
         [
             "AgentHalt acme/inc-42",
             "AgentPolicy acme/halted",
+            "AgentPolicy acme/payer",
             "AgentPolicy acme/support",
             "AgentPolicy acme/trial",
             "AgentPolicy acme-staging/staging",
@@ -119,10 +120,20 @@ fn only_what_decides_is_in_the_bytes() {
 /// What version 1 has written must be read by every later one.
 #[test]
 fn recorded_payloads_are_read() {
-    let recorded = include_str!("recorded-state-v1.jsonl");
-    let objects: Vec<Accepted> = recorded.lines().map(|line| Accepted::decode(line.as_bytes()).unwrap()).collect();
-    let told: String = accepted(&world()).iter().map(|one| String::from_utf8(one.encode()).unwrap() + "\n").collect();
-    assert_eq!(told, recorded, "the bytes changed: keep the old file, record a new one, and read both");
+    let read = |recorded: &str| -> Vec<Accepted> {
+        recorded.lines().map(|line| Accepted::decode(line.as_bytes()).unwrap()).collect()
+    };
+    let written = |objects: &[Accepted]| -> String {
+        objects.iter().map(|one| String::from_utf8(one.encode()).unwrap() + "\n").collect()
+    };
+    // From before categories, schedules, limits and residency.
+    let first = include_str!("recorded-state-v1.jsonl");
+    assert_eq!(written(&read(first)), first, "what says nothing new is written as it was");
+    assert_eq!(told(&clawlock_compile::compile(&resources(read(first)))), "");
+    let recorded = include_str!("recorded-state-v1-language.jsonl");
+    let objects = read(recorded);
+    let now = written(&accepted(&world()));
+    assert_eq!(now, recorded, "the bytes changed: keep the old file, record a new one, and read both");
     assert_eq!(observed(&clawlock_compile::compile(&resources(objects))), observed(&compiled(&world())));
 }
 

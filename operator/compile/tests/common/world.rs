@@ -8,7 +8,7 @@ use clawlock_compile::objects::{Known, Object, Release, TenantObjects, isolation
 use clawlock_compile::{Assigned, Compilation, Pod, Problem, Resources, Severity, Ticket, compile};
 use clawlock_policy::document::Scheme;
 use clawlock_policy::{
-    Action, Body, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, decide,
+    Action, Body, Claims, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, decide,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -121,6 +121,8 @@ pub(crate) enum Probe {
     Tool(&'static str, &'static str),
     /// Method, scheme, host, port, path, JSON body.
     Http(&'static str, Scheme, &'static str, u16, &'static str, &'static str),
+    /// The limits that count an action.
+    Counted(&'static Probe),
     /// What the gateway knows of an upstream.
     Upstream(&'static str),
     /// The identity of the pod.
@@ -149,7 +151,7 @@ pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> Str
         Probe::Closed => return format!("{:?}", isolation(acme(), &BTreeSet::new(), &BTreeMap::new())),
         Probe::Lifetime => return acme().settings().certificate_ttl.as_secs().to_string(),
         Probe::Pod(job, account, image) => return injected(compilation, job, account, image),
-        Probe::Tool(..) | Probe::Http(..) | Probe::Upstream(_) | Probe::Identity => {}
+        Probe::Tool(..) | Probe::Http(..) | Probe::Counted(_) | Probe::Upstream(_) | Probe::Identity => {}
     }
     match built(compilation, pod) {
         Some(policy) => observe_in(&policy, probe),
@@ -228,7 +230,15 @@ pub(crate) fn observe_in(policy: &Policy, probe: Probe) -> String {
                 upstream.credential
             ),
         },
-        Probe::Tool(name, args) => verdict(policy, Action::Tool(ToolAction { name, args })),
+        Probe::Counted(probe) => act(policy, *probe, counted),
+        Probe::Tool(..) | Probe::Http(..) => act(policy, probe, verdict),
+    }
+}
+
+/// Hands the action of a probe on.
+fn act(policy: &Policy, probe: Probe, answer: fn(&Policy, Action<'_>) -> String) -> String {
+    match probe {
+        Probe::Tool(name, args) => answer(policy, Action::Tool(ToolAction { name, args, claims: Claims::default() })),
         Probe::Http(method, scheme, host, port, path, body) => {
             let host = HostName::parse(host).unwrap();
             let path = RequestPath::parse(path).unwrap();
@@ -248,9 +258,20 @@ pub(crate) fn observe_in(policy: &Policy, probe: Probe) -> String {
                 headers: Some(&headers),
                 body,
             };
-            verdict(policy, Action::Http(action))
+            answer(policy, Action::Http(action))
         }
+        other => panic!("{other:?} is no action"),
     }
+}
+
+/// The limits that count an action, each with its numbers.
+fn counted(policy: &Policy, action: Action<'_>) -> String {
+    let facts = Facts { caller: policy.caller(), action, context: Context { now_ms: NOW_MS } };
+    let told = policy.limits(&facts).into_iter().map(|limit| {
+        let (from, name) = (&limit.reference.policy, &limit.reference.rule);
+        format!("{from}#{name} {}/{} at once {}", limit.requests, limit.interval_ms, limit.burst)
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn verdict(policy: &Policy, action: Action<'_>) -> String {

@@ -43,7 +43,7 @@ pub(super) fn check(
 }
 
 /// The names of the facts.
-const FACTS: [&str; 4] = ["agent", "args", "request", "time"];
+const FACTS: [&str; 7] = ["agent", "args", "model", "request", "requester", "run", "time"];
 
 struct Checker<'a> {
     text: &'a str,
@@ -122,7 +122,12 @@ impl<'a> Checker<'a> {
             "request" => self.refuse(at, format!("write one of {}", REQUEST.join(", "))),
             "agent" => self.refuse(at, format!("write one of {}", AGENT.join(", "))),
             "time" => self.refuse(at, "write time.now"),
-            _ => self.refuse(at, format!("{name:?} is not known; there are args, request, agent and time")),
+            "requester" | "run" => self.refuse(at, format!("write {name}.id")),
+            "model" => self.refuse(at, "write model.name"),
+            _ => {
+                let known = "args, request, agent, time, requester, run and model";
+                self.refuse(at, format!("{name:?} is not known; there are {known}"))
+            }
         }
     }
 
@@ -165,7 +170,11 @@ impl<'a> Checker<'a> {
 
     fn fact(&mut self, at: &IdedExpr, name: &str, field: &str) -> Result<Type, ConditionError> {
         if name == "request" && !self.target.request {
-            return self.refuse(at, "a rule about tools has no request; it has args, agent and time");
+            let about = if self.target.claims { "tools" } else { "a category" };
+            return self.refuse(at, format!("a rule about {about} has no request; it has args, agent and time"));
+        }
+        if matches!(name, "requester" | "run" | "model") {
+            return self.claim(at, name, field);
         }
         match (name, field) {
             ("request", "method" | "host") => Ok(Type::String),
@@ -189,6 +198,25 @@ impl<'a> Checker<'a> {
             ("agent", _) => self.refuse(at, format!("agent has no {field:?}; there are {}", AGENT.join(", "))),
             _ => self.refuse(at, format!("time has no {field:?}; there is time.now")),
         }
+    }
+
+    /// What the agent says about a tool call.
+    fn claim(&mut self, at: &IdedExpr, name: &str, field: &str) -> Result<Type, ConditionError> {
+        if !self.target.claims {
+            return self
+                .refuse(at, format!("{name} is known in rules about tools only: the agent states it with the call"));
+        }
+        let claims = &mut self.reads.claims;
+        match (name, field) {
+            ("requester", "id") => claims.requester = true,
+            ("run", "id") => claims.run = true,
+            ("model", "name") => claims.model = true,
+            _ => {
+                return self
+                    .refuse(at, format!("{name} has no {field:?}; there are requester.id, run.id and model.name"));
+            }
+        }
+        Ok(Type::String)
     }
 
     /// A header's name that no request can carry would make a condition that never holds.

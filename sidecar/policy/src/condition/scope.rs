@@ -11,14 +11,14 @@ use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use chrono::DateTime;
 
-use super::Reads;
 use super::args::{self, Args, Fields};
 use super::cost::Size;
 use super::value::Table;
+use super::{Claimed, Reads};
 use crate::document::ArgumentType;
 use crate::path::Segment;
 use crate::pattern::{PathTemplate, TemplateSegment};
-use crate::{Action, Facts, HttpAction, RequestPath};
+use crate::{Action, Claims, Facts, HttpAction, RequestPath, ToolAction};
 
 /// What an operation declares about its arguments. Empty for everything else.
 #[derive(Debug, Default)]
@@ -81,12 +81,18 @@ impl<'a> Scope<'a> {
 
     /// Makes ready what a condition reads, and says how large it is.
     pub(super) fn prepare(&self, reads: Reads) -> Result<Size, String> {
-        let Reads { args, path, query, headers } = reads;
+        let Reads { args, path, query, headers, claims } = reads;
         if headers && self.http().is_some_and(|http| http.headers.is_none()) {
             return Err("the headers are no longer known".into());
         }
         if path && self.http().is_some_and(|http| http.path.segments().any(|segment| segment.has_slash)) {
             return Err("the path has an encoded slash, which has two readings".into());
+        }
+        let Claimed { requester, run, model } = claims;
+        for (read, name) in [(requester, "requester"), (run, "run"), (model, "model")] {
+            if read && self.claim(name).is_none() {
+                return Err(format!("the agent did not state its {name}"));
+            }
         }
         if query {
             self.query()?;
@@ -119,6 +125,18 @@ impl<'a> Scope<'a> {
         })
     }
 
+    /// What the agent says, by the name of the fact.
+    fn claim(&self, name: &str) -> Option<&'a str> {
+        let Action::Tool(ToolAction { claims, .. }) = self.facts.action else { return None };
+        let Claims { requester, run, model } = claims;
+        match name {
+            "requester" => requester,
+            "run" => run,
+            "model" => model,
+            _ => None,
+        }
+    }
+
     fn now(&self) -> Option<CelTimestamp> {
         let now = i64::try_from(self.facts.context.now_ms).ok()?;
         Some(CelTimestamp::from(DateTime::from_timestamp_millis(now)?.fixed_offset()))
@@ -143,6 +161,9 @@ impl VariableResolver for Scope<'_> {
             Some(("request", field)) => self.request(field),
             Some(("agent", field)) => self.agent(field),
             Some(("time", "now")) => self.now().map(CowVal::owned),
+            Some((claim @ ("requester" | "run"), "id")) | Some((claim @ "model", "name")) => {
+                self.claim(claim).map(|text| CowVal::owned(CelString::from(text)))
+            }
             _ => None,
         }
     }

@@ -1,9 +1,9 @@
 //! What a refusal says to people.
 
-use super::Opinion;
+use super::{Failure, Opinion, Outcome};
 use crate::document::Tier;
 use crate::json::shown;
-use crate::policy::{Halt, Rule};
+use crate::policy::{Halt, Match, Rule};
 use crate::verdict::{Code, Denial};
 use crate::{Action, Facts, Policy};
 
@@ -39,15 +39,25 @@ impl Words<'_> {
         )
     }
 
-    pub(super) fn no_opinion(&self, code: Code, failed: Option<(&Rule, String)>) -> Denial {
+    pub(super) fn no_opinion(&self, code: Code, missed: Option<(&Rule, Outcome)>) -> Denial {
         let action = self.action();
         if code == Code::NoPolicy {
             let detail = format!("no policy selects this agent, so {action} is denied");
             return self.denial(code, detail, "create an AgentPolicy whose agentSelector selects this agent");
         }
         let mut detail = format!("no rule of any policy for this agent allows {action}");
-        if let Some((rule, error)) = failed {
-            detail.push_str(&format!("; the condition of rule {} could not be evaluated: {error}", named(rule)));
+        if let Some((rule, outcome)) = missed {
+            let rule = named(rule);
+            detail.push_str(&match outcome {
+                Outcome::NotNow => format!("; rule {rule} holds at other times only, by its schedule"),
+                Outcome::Failed(Failure::Condition(error)) => {
+                    format!("; the condition of rule {rule} could not be evaluated: {error}")
+                }
+                Outcome::Failed(Failure::Category(category)) => {
+                    format!("; rule {rule} is about category {}, and this has none", category.as_str())
+                }
+                Outcome::Matched | Outcome::ConditionFalse => String::new(),
+            });
         }
         self.denial(code, detail, "add a rule of tier Auto for it to an AgentPolicy that selects this agent")
     }
@@ -55,9 +65,17 @@ impl Words<'_> {
     pub(super) fn refused(&self, opinion: &Opinion<'_>) -> Denial {
         let (action, rule) = (self.action(), named(opinion.rule));
         let (detail, hint) = match (&opinion.error, opinion.tier) {
-            (Some(error), _) => (
+            (Some(Failure::Category(category)), _) => (
+                format!("{action} is refused: rule {rule} is about category {}, and this has none", category.as_str()),
+                "use an operation or a tool that has a category, or ask the platform team to declare one",
+            ),
+            (Some(Failure::Condition(error)), _) => (
                 format!("{action} is refused: the condition of rule {rule} could not be evaluated: {error}"),
                 "send what the condition reads, or mend the rule's condition",
+            ),
+            (None, Tier::Block) if matches!(opinion.rule.matches, Match::OutsideOf(_)) => (
+                format!("{action} is blocked: {} is not where {rule} allows data to be", self.residency()),
+                "use an upstream that keeps its data where the policy allows it",
             ),
             (None, Tier::Block) => (
                 format!("{action} is blocked by rule {rule}"),
@@ -74,7 +92,19 @@ impl Words<'_> {
     }
 
     fn denial(&self, code: Code, detail: String, hint: &'static str) -> Denial {
-        Denial { code, rule: None, generation: self.policy.generation(), detail, hint }
+        Denial { code, rule: None, generation: self.policy.generation(), detail, hint, retry_after_ms: None }
+    }
+
+    /// Where the upstream keeps data.
+    fn residency(&self) -> String {
+        let upstream = match self.facts.action {
+            Action::Http(http) => self.policy.upstream_named(http.upstream),
+            Action::Tool(_) => None,
+        };
+        match upstream.and_then(|upstream| upstream.residency.as_deref()) {
+            Some(place) => format!("its upstream's residency, {}", plain(place)),
+            None => "its upstream, which states no residency,".to_owned(),
+        }
     }
 
     fn action(&self) -> String {

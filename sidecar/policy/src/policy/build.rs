@@ -1,6 +1,8 @@
 //! From documents to a policy.
 
+mod matches;
 mod places;
+mod restrict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,12 +15,14 @@ use super::{BuildError, Group, Halt, Match, Policy, Rule, RuleId};
 use crate::codec::{digest, encode};
 use crate::condition::{Condition, Target};
 use crate::document::{
-    Assignment, Document, HaltDoc, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, RuleDoc, TenantDoc, Tier,
-    UpstreamDoc,
+    Assignment, Document, HaltDoc, Mode, PodDoc, PolicyDoc, RuleDoc, ScheduleDoc, TenantDoc, Tier, UpstreamDoc,
 };
-use crate::pattern::{HostPattern, OperationPattern, PathPattern, PatternError, ToolPattern};
+use crate::limit::Limit;
+use crate::pattern::{HostPattern, PatternError};
+use crate::schedule::Schedule;
 use crate::{Caller, RuleRef, SpiffeId, Workload};
-use places::{add_operation, check_method, check_place};
+use matches::{parse_categories, parse_match};
+use places::{add_operation, check_place};
 
 /// Most documents of an assignment: far beyond the policies that select one pod.
 pub const MAX_DOCUMENTS: usize = 4096;
@@ -31,6 +35,10 @@ pub const MAX_PATTERNS: usize = 1024;
 
 /// Longest name of an object or rule in bytes: a namespace and a name of Kubernetes.
 pub const MAX_NAME: usize = 512;
+
+/// Why an Auto rule may not read what the agent says.
+pub const UNTRUSTED: &str = "an Auto rule does not depend on requester, run or model: the agent's process makes them \
+                             up, so that they can only tighten; ask or block by them instead";
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -107,17 +115,24 @@ impl Policy {
             builder.add_upstream(&name, doc, digest)?;
         }
         for (name, (doc, digest)) in policies {
-            let PolicyDoc { name: _, mode, rules } = doc;
-            builder.add_rules(&format!("policy {name}"), name.into(), Some(mode), rules, &digest)?;
+            let PolicyDoc { name: _, mode, rules, residency, limits } = doc;
+            let object = format!("policy {name}");
+            builder.add_group(&object, name.into(), Some(mode))?;
+            builder.add_residency(&object, residency, &digest)?;
+            builder.add_rules(&object, rules, &digest)?;
+            builder.add_limits(&object, &limits, &digest)?;
         }
-        let TenantDoc { name, guardrails, audit_until_ms, allowed_modes } = tenant_doc;
+        let TenantDoc { name, guardrails, limits, tool_categories, audit_until_ms, allowed_modes } = tenant_doc;
         if let Some(rule) = guardrails.iter().find(|rule| rule.tier == Tier::Auto) {
             let object = format!("tenant {name}");
             return At { object: &object, rule: Some(&rule.name) }.refuse("a guardrail says Ask or Block");
         }
-        let group = format!("tenantgateway/{name}").into();
-        builder.add_rules(&format!("tenant {name}"), group, None, guardrails, &tenant_digest)?;
-        let Builder { rules, groups, tools, upstreams, by_name, reach } = builder;
+        let object = format!("tenant {name}");
+        let tool_categories = parse_categories(&object, &tool_categories)?;
+        builder.add_group(&object, format!("tenantgateway/{name}").into(), None)?;
+        builder.add_rules(&object, guardrails, &tenant_digest)?;
+        builder.add_limits(&object, &limits, &tenant_digest)?;
+        let Builder { rules, groups, limits, schedules, tools, upstreams, by_name, reach } = builder;
         Ok(Self {
             caller,
             generation,
@@ -128,6 +143,9 @@ impl Policy {
             reads_headers: rules.iter().filter_map(|rule| rule.when.as_ref()).any(Condition::reads_headers),
             rules,
             groups,
+            limits,
+            schedules: schedules.into_values().collect(),
+            tool_categories,
             tools,
             upstreams,
             by_name,
@@ -207,6 +225,8 @@ fn describe(document: &Document) -> String {
 struct Builder {
     rules: Vec<Rule>,
     groups: Vec<Group>,
+    limits: Vec<Limit>,
+    schedules: HashMap<ScheduleDoc, Arc<Schedule>>,
     tools: ToolIndex,
     upstreams: Vec<Arc<Upstream>>,
     by_name: HashMap<Arc<str>, UpstreamIndex>,
@@ -221,7 +241,18 @@ impl Builder {
         if name.contains(['.', '*']) {
             return at.refuse("an upstream's name has no '.' and no '*': operations are named upstream.operation");
         }
-        let UpstreamDoc { name: _, scheme, hosts, port, allowed_cidrs, ca_pem, credential, operations } = doc;
+        let UpstreamDoc {
+            name: _,
+            scheme,
+            hosts,
+            port,
+            allowed_cidrs,
+            ca_pem,
+            credential,
+            residency,
+            category,
+            operations,
+        } = doc;
         let hosts = at.patterns(&hosts, HostPattern::parse)?;
         check_place(&at, scheme, &hosts, port, &credential)?;
         let cidr = |text: &String| text.parse::<IpNet>().map_err(|_| at.error(format!("{text:?} is no CIDR")));
@@ -244,9 +275,10 @@ impl Builder {
             allowed_cidrs: allowed_cidrs.iter().map(cidr).collect::<Result<_>>()?,
             ca_pem: ca_pem.map(Into::into),
             credential,
+            residency: residency.map(|place| at.name(&place).map(|()| place.into())).transpose()?,
             arguments: arguments.into_iter().map(Arc::from).collect(),
         });
-        let mut index = UpstreamIndex::new(upstream.clone());
+        let mut index = UpstreamIndex::new(upstream.clone(), category);
         for operation in operations {
             add_operation(&mut index, &object, operation)?;
         }
@@ -255,25 +287,36 @@ impl Builder {
         Ok(())
     }
 
-    fn add_rules(
-        &mut self,
-        object: &str,
-        group: Arc<str>,
-        mode: Option<Mode>,
-        rules: Vec<RuleDoc>,
-        digest: &Arc<str>,
-    ) -> Result<()> {
-        At { object, rule: None }.name(&group)?;
+    /// Begins a policy, or the guardrails.
+    fn add_group(&mut self, object: &str, name: Arc<str>, mode: Option<Mode>) -> Result<()> {
+        At { object, rule: None }.name(&name)?;
+        let start = rule_id(self.rules.len());
+        self.groups.push(Group { name, mode, rules: start..start });
+        Ok(())
+    }
+
+    /// The group that was begun last.
+    fn group(&mut self) -> &mut Group {
+        self.groups.last_mut().expect("a group was begun")
+    }
+
+    /// Adds a rule to the group that was begun last.
+    fn add_rule(&mut self, rule: Rule, operations: &[(Arc<str>, usize)]) {
+        let id = rule_id(self.rules.len());
+        self.index(id, &rule, operations);
+        self.rules.push(rule);
+        self.group().rules.end = id + 1;
+    }
+
+    /// Adds rules to the group that was begun last.
+    fn add_rules(&mut self, object: &str, rules: Vec<RuleDoc>, digest: &Arc<str>) -> Result<()> {
         if self.rules.len() + rules.len() > MAX_RULES {
             return At { object, rule: None }.refuse(format!("the assignment has more than {MAX_RULES} rules"));
         }
-        let id = |place: usize| RuleId::try_from(place).expect("MAX_RULES fits");
-        let start = self.rules.len();
-        let range = id(start)..id(start + rules.len());
-        self.groups.push(Group { name: group.clone(), mode, rules: range });
+        let group = self.group().name.clone();
         let mut names = HashSet::new();
         for doc in rules {
-            let RuleDoc { name, matches, when, tier } = doc;
+            let RuleDoc { name, matches, when, schedule, tier } = doc;
             let at = At { object, rule: Some(&name) };
             at.name(&name)?;
             if !names.insert(name.clone()) {
@@ -282,12 +325,25 @@ impl Builder {
             let matches = parse_match(&at, matches)?;
             let operations = self.operations_of(&matches);
             let condition = when.map(|text| self.condition(&at, &text, &matches, &operations)).transpose()?;
+            if tier == Tier::Auto && condition.as_ref().is_some_and(Condition::reads_claims) {
+                return at.refuse(UNTRUSTED);
+            }
             let reference = RuleRef { policy: group.clone(), rule: name.as_str().into(), digest: digest.clone() };
-            let rule = Rule { reference, group: self.groups.len() - 1, matches, when: condition, tier };
-            self.index(id(self.rules.len()), &rule, &operations);
-            self.rules.push(rule);
+            let schedule = schedule.map(|doc| self.schedule(&at, doc)).transpose()?;
+            let rule = Rule { reference, group: self.groups.len() - 1, matches, when: condition, schedule, tier };
+            self.add_rule(rule, &operations);
         }
         Ok(())
+    }
+
+    /// The schedule that a document describes: rules of one office share one.
+    fn schedule(&mut self, at: &At<'_>, doc: ScheduleDoc) -> Result<Arc<Schedule>> {
+        if let Some(known) = self.schedules.get(&doc) {
+            return Ok(known.clone());
+        }
+        let schedule = Arc::new(Schedule::parse(&doc).map_err(|error| at.error(format!("schedule.{error}")))?);
+        self.schedules.insert(doc, schedule.clone());
+        Ok(schedule)
     }
 
     /// The declared operations that a match names, as upstream and place.
@@ -320,6 +376,8 @@ impl Builder {
             Match::Tools(_) => Target::tools(),
             Match::Operations(_) => Target::operations(declared),
             Match::Http { .. } => Target::http(),
+            // A residency has no condition.
+            Match::Category(_) | Match::OutsideOf(_) => Target::category(),
         };
         Condition::parse(text, &target).map_err(|error| at.error(error))
     }
@@ -348,29 +406,23 @@ impl Builder {
                     }
                 }
             }
+            Match::OutsideOf(allowed) => {
+                for index in self.by_name.values_mut() {
+                    if !allowed.contains(index.upstream.residency.as_deref()) {
+                        index.insert_all(id, rule, group);
+                    }
+                }
+            }
+            Match::Category(category) => {
+                self.tools.insert_category(*category, id, rule, group);
+                for index in self.by_name.values_mut() {
+                    index.insert_category(*category, id, rule, group);
+                }
+            }
         }
     }
 }
 
-fn parse_match(at: &At<'_>, doc: MatchDoc) -> Result<Match> {
-    let filled = |empty: bool| if empty { at.refuse("it matches nothing: the list is empty") } else { Ok(()) };
-    match doc {
-        MatchDoc::Tools(tools) => {
-            filled(tools.is_empty())?;
-            Ok(Match::Tools(at.patterns(&tools, ToolPattern::parse)?))
-        }
-        MatchDoc::Operations(operations) => {
-            filled(operations.is_empty())?;
-            Ok(Match::Operations(at.patterns(&operations, OperationPattern::parse)?))
-        }
-        MatchDoc::Http(HttpMatchDoc { upstreams, methods, paths }) => {
-            filled(upstreams.is_empty())?;
-            if upstreams.len().max(methods.len()) > MAX_PATTERNS {
-                return at.refuse(format!("a list has at most {MAX_PATTERNS} entries"));
-            }
-            upstreams.iter().try_for_each(|upstream| at.name(upstream))?;
-            methods.iter().try_for_each(|method| check_method(at, method))?;
-            Ok(Match::Http { upstreams, methods, paths: at.patterns(&paths, PathPattern::parse)? })
-        }
-    }
+fn rule_id(place: usize) -> RuleId {
+    RuleId::try_from(place).expect("MAX_RULES fits")
 }

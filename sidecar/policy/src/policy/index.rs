@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{Group, Rule, RuleId};
+use crate::document::Category;
 use crate::pattern::{Glob, ToolPattern};
 
 /// Rules that are about the same actions, ascending.
@@ -22,8 +23,25 @@ impl List {
             return;
         }
         self.rules.push(id);
-        if rule.when.is_none() && group.mode.is_some() {
+        if rule.when.is_none() && rule.schedule.is_none() && group.mode.is_some() {
             self.closed = Some(rule.group);
+        }
+    }
+
+    /// Adds a rule about a category to the list of actions of a category, where it is about them or may be:
+    /// where the category is unknown the rule cannot decide, so it hides none that comes later.
+    pub(super) fn push_category(
+        &mut self,
+        about: Category,
+        own: Option<Category>,
+        id: RuleId,
+        rule: &Rule,
+        group: &Group,
+    ) {
+        match own {
+            Some(own) if own == about => self.push(id, rule, group),
+            None if self.closed != Some(rule.group) => self.rules.push(id),
+            Some(_) | None => {}
         }
     }
 
@@ -54,6 +72,8 @@ pub(super) struct ToolIndex {
     exact: HashMap<Box<str>, List>,
     prefixes: Buckets,
     suffixes: Buckets,
+    /// Rules about the categories of tools; those of no category last. Empty when there are none.
+    categories: Vec<(Option<Category>, List)>,
 }
 
 /// Patterns by a literal part, and the lengths that these parts have.
@@ -74,12 +94,25 @@ impl ToolIndex {
         list.push(id, rule, group);
     }
 
-    pub(super) fn find(&self, name: &str) -> Cow<'_, [RuleId]> {
+    /// Adds a rule about a category.
+    pub(super) fn insert_category(&mut self, category: Category, id: RuleId, rule: &Rule, group: &Group) {
+        if self.categories.is_empty() {
+            let known = Category::ALL.map(Some);
+            self.categories = known.into_iter().chain([None]).map(|category| (category, List::default())).collect();
+        }
+        for (own, list) in &mut self.categories {
+            list.push_category(category, *own, id, rule, group);
+        }
+    }
+
+    pub(super) fn find(&self, name: &str, category: Option<Category>) -> Cow<'_, [RuleId]> {
         let exact = self.exact.get(name).map(List::as_slice).unwrap_or_default();
-        if self.prefixes.lengths.is_empty() && self.suffixes.lengths.is_empty() {
+        let categorised = self.categories.iter().find(|(own, _)| *own == category);
+        let categorised = categorised.map(|(_, list)| list.as_slice()).unwrap_or_default();
+        if self.prefixes.lengths.is_empty() && self.suffixes.lengths.is_empty() && categorised.is_empty() {
             return Cow::Borrowed(exact);
         }
-        let mut lists = vec![exact];
+        let mut lists = vec![exact, categorised];
         self.prefixes.find(name, |length| name.get(..length), &mut lists);
         self.suffixes.find(name, |length| name.get(name.len().checked_sub(length)?..), &mut lists);
         join(&lists)

@@ -10,7 +10,7 @@ use super::index::{List, join};
 use super::paths::{PathIndex, TemplateIndex};
 use super::{Group, Rule, RuleId};
 use crate::HostName;
-use crate::document::{ArgumentDoc, ArgumentType, CredentialDoc, Scheme};
+use crate::document::{ArgumentDoc, ArgumentType, Category, CredentialDoc, Scheme};
 use crate::path::Segment;
 use crate::pattern::{HostPattern, PathPattern, PathTemplate};
 
@@ -33,6 +33,8 @@ pub struct Upstream {
     pub ca_pem: Option<Arc<str>>,
     /// The credential's place.
     pub credential: CredentialDoc,
+    /// Where it keeps data.
+    pub residency: Option<Arc<str>>,
     /// Names of the arguments that its operations declare, sorted.
     pub arguments: Vec<Arc<str>>,
 }
@@ -53,11 +55,13 @@ pub(crate) struct Operation {
     /// The name within the upstream.
     pub(crate) short: Box<str>,
     pub(crate) template: PathTemplate,
+    /// Its own category, or else that of its upstream.
+    pub(crate) category: Option<Category>,
     /// Declared arguments, sorted by name.
     pub(crate) declared: Vec<(Arc<str>, ArgumentType)>,
     /// The same, as the document has them.
     pub(super) arguments: Vec<ArgumentDoc>,
-    /// The rules that name it.
+    /// The rules that name it, and those about its category.
     pub(super) rules: List,
 }
 
@@ -65,6 +69,10 @@ pub(crate) struct Operation {
 #[derive(Debug)]
 pub(super) struct UpstreamIndex {
     pub(super) upstream: Arc<Upstream>,
+    /// The category of requests that are no operation.
+    pub(super) category: Option<Category>,
+    /// The rules about the category of requests that are no operation.
+    pub(super) unnamed: List,
     pub(super) operations: Vec<Operation>,
     pub(super) templates: HashMap<Box<str>, TemplateIndex>,
     /// Rules about every method.
@@ -73,14 +81,29 @@ pub(super) struct UpstreamIndex {
 }
 
 impl UpstreamIndex {
-    pub(super) fn new(upstream: Arc<Upstream>) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, category: Option<Category>) -> Self {
         Self {
             upstream,
+            category,
+            unnamed: List::default(),
             operations: Vec::new(),
             templates: HashMap::new(),
             any_method: PathIndex::default(),
             by_method: HashMap::new(),
         }
+    }
+
+    /// Adds a rule about a category: to all that is of it, and to all of which nobody knows.
+    pub(super) fn insert_category(&mut self, category: Category, id: RuleId, rule: &Rule, group: &Group) {
+        let all = self.operations.iter_mut().map(|operation| (operation.category, &mut operation.rules));
+        for (own, list) in all.chain([(self.category, &mut self.unnamed)]) {
+            list.push_category(category, own, id, rule, group);
+        }
+    }
+
+    /// Adds a rule about every request.
+    pub(super) fn insert_all(&mut self, id: RuleId, rule: &Rule, group: &Group) {
+        self.any_method.insert_all(id, rule, group);
     }
 
     /// Adds an HTTP rule: one entry per method and path pattern.

@@ -9,8 +9,8 @@ use clawlock_policy::document::{
     PolicyDoc, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
-    Action, Body, BuildError, Caller, Code, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction,
-    Verdict, codec, decide,
+    Action, Body, BuildError, Caller, Claims, Code, Context, Facts, HostName, HttpAction, Policy, RequestPath,
+    ToolAction, Verdict, codec, decide,
 };
 
 pub(crate) const NOW: u64 = 1_800_000_000_000;
@@ -32,7 +32,7 @@ pub(crate) fn http(upstreams: &[&str], methods: &[&str], paths: &[&str]) -> Matc
 }
 
 pub(crate) fn rule(name: &str, matches: MatchDoc, tier: Tier) -> RuleDoc {
-    RuleDoc { name: name.into(), matches, when: None, tier }
+    RuleDoc { name: name.into(), matches, when: None, schedule: None, tier }
 }
 
 pub(crate) fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -> RuleDoc {
@@ -40,7 +40,7 @@ pub(crate) fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -
 }
 
 pub(crate) fn policy(name: &str, mode: Mode, rules: Vec<RuleDoc>) -> Document {
-    Document::Policy(PolicyDoc { name: name.into(), mode, rules })
+    Document::Policy(PolicyDoc { name: name.into(), mode, rules, residency: None, limits: vec![] })
 }
 
 pub(crate) fn enforce(name: &str, rules: Vec<RuleDoc>) -> Document {
@@ -56,6 +56,8 @@ pub(crate) fn tenant(guardrails: Vec<RuleDoc>) -> Document {
     Document::Tenant(TenantDoc {
         name: "acme".into(),
         guardrails,
+        limits: vec![],
+        tool_categories: vec![],
         audit_until_ms: None,
         allowed_modes: vec![Mode::Enforce],
     })
@@ -66,6 +68,8 @@ pub(crate) fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
     Document::Tenant(TenantDoc {
         name: "acme".into(),
         guardrails,
+        limits: vec![],
+        tool_categories: vec![],
         audit_until_ms: Some(NOW + 60_000),
         allowed_modes: vec![Mode::Enforce, Mode::Audit],
     })
@@ -73,7 +77,7 @@ pub(crate) fn auditing_tenant(guardrails: Vec<RuleDoc>) -> Document {
 
 pub(crate) fn operation(name: &str, method: &str, path: &str, arguments: &[(&str, ArgumentType)]) -> OperationDoc {
     let arguments = arguments.iter().map(|(name, kind)| ArgumentDoc { name: (*name).into(), kind: *kind }).collect();
-    OperationDoc { name: name.into(), method: method.into(), path: path.into(), arguments }
+    OperationDoc { name: name.into(), method: method.into(), path: path.into(), category: None, arguments }
 }
 
 pub(crate) fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
@@ -85,6 +89,8 @@ pub(crate) fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
         allowed_cidrs: vec![],
         ca_pem: None,
         credential: CredentialDoc::Bearer { secret: SecretKey { name: name.into(), key: "token".into() } },
+        residency: None,
+        category: None,
         operations: vec![],
     }
 }
@@ -216,7 +222,8 @@ impl Request {
 }
 
 pub(crate) fn tool_facts<'a>(caller: &'a Caller, name: &'a str, args: &'a str) -> Facts<'a> {
-    Facts { caller, action: Action::Tool(ToolAction { name, args }), context: Context { now_ms: NOW } }
+    let tool = ToolAction { name, args, claims: Claims::default() };
+    Facts { caller, action: Action::Tool(tool), context: Context { now_ms: NOW } }
 }
 
 pub(crate) fn call(policy: &Policy, name: &str, args: &str) -> Verdict {

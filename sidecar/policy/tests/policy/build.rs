@@ -249,6 +249,8 @@ fn every_field_of_a_policy_flips_a_decision() {
         name: "acme/p".into(),
         mode: Mode::Enforce,
         rules: vec![when("r", http(&["stripe"], &["GET"], &["/docs/*"]), "args.q == \"1\"", Tier::Auto)],
+        residency: None,
+        limits: vec![],
     };
     assert_eq!(verdict(base()), "allow");
     assert_eq!(verdict(PolicyDoc { rules: vec![], ..base() }), "deny NoMatch");
@@ -270,8 +272,14 @@ fn every_field_of_a_policy_flips_a_decision() {
 
 #[test]
 fn a_tenant_document_keeps_what_it_says() {
-    let doc =
-        TenantDoc { name: "acme".into(), guardrails: vec![], audit_until_ms: Some(NOW + 1), allowed_modes: vec![] };
+    let doc = TenantDoc {
+        name: "acme".into(),
+        guardrails: vec![],
+        limits: vec![],
+        tool_categories: vec![],
+        audit_until_ms: Some(NOW + 1),
+        allowed_modes: vec![],
+    };
     let policy = build(vec![Document::Tenant(doc), audit("acme/p", vec![])]);
     assert_eq!(short(&call(&policy, "t", "{}")), "deny NoMatch", "a mode that is not allowed is enforced");
     assert_eq!(policy.audit_until_ms(), None, "and so it has no end");

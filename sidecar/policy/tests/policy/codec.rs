@@ -3,7 +3,10 @@
 use clawlock_policy::codec::{
     MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment,
 };
-use clawlock_policy::document::{CredentialDoc, Document, HaltDoc, Mode, SecretKey, Tier, UpstreamDoc};
+use clawlock_policy::document::{
+    Category, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, PolicyDoc, RuleDoc,
+    ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc, WindowDoc,
+};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -26,7 +29,66 @@ fn documents() -> Vec<Document> {
         policy("acme/p", Mode::Audit, vec![rule("r", http(&["a"], &["GET"], &["/**"]), Tier::Auto)]),
         policy("acme/q", Mode::Enforce, vec![rule("r", operations(&["a.b"]), Tier::Block)]),
         Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into() }),
+        full_policy(),
+        Document::Tenant(TenantDoc {
+            name: "acme".into(),
+            guardrails: vec![],
+            limits: vec![],
+            tool_categories: vec![ToolCategoryDoc { tools: strings(&["shop__*"]), category: Category::Money }],
+            audit_until_ms: None,
+            allowed_modes: vec![],
+        }),
     ]
+}
+
+/// A policy with every field.
+fn full_policy() -> Document {
+    let window = WindowDoc { days: vec![Day::Fri, Day::Sat], from: "22:00".into(), to: "06:00".into() };
+    let schedule = ScheduleDoc {
+        time_zone: "Europe/Berlin".into(),
+        windows: vec![window],
+        excluded_dates: strings(&["2026-12-25"]),
+    };
+    let night =
+        RuleDoc { schedule: Some(schedule), ..when("night", MatchDoc::Category(Category::Read), "true", Tier::Auto) };
+    let limit = LimitDoc {
+        name: "l".into(),
+        scope: LimitScope::Agent,
+        matches: Some(tools(&["exec"])),
+        requests: 2,
+        interval_ms: 1000,
+        burst: 3,
+    };
+    Document::Policy(PolicyDoc {
+        name: "acme/full".into(),
+        mode: Mode::Enforce,
+        rules: vec![night],
+        residency: Some(strings(&["eu"])),
+        limits: vec![limit],
+    })
+}
+
+/// What says nothing new is written as it always was: its digest stays, and programs that know nothing new read it.
+#[test]
+fn documents_without_new_fields_are_written_as_before() {
+    let written = |document: &Document| String::from_utf8(encode(document)).unwrap();
+    assert_eq!(
+        written(&policy("acme/p", Mode::Enforce, vec![when("r", tools(&["exec"]), "true", Tier::Auto)])),
+        r#"{"version":1,"kind":"Policy","name":"acme/p","mode":"Enforce","rules":[{"name":"r","matches":{"tools":["exec"]},"when":"true","tier":"Auto"}]}"#
+    );
+    assert_eq!(
+        written(&tenant(vec![])),
+        r#"{"version":1,"kind":"Tenant","name":"acme","guardrails":[],"auditUntilMs":null,"allowedModes":["Enforce"]}"#
+    );
+    let upstream = UpstreamDoc {
+        credential: CredentialDoc::None {},
+        operations: vec![operation("o", "GET", "/a", &[])],
+        ..upstream_doc("c", "c.example")
+    };
+    assert_eq!(
+        written(&Document::Upstream(upstream)),
+        r#"{"version":1,"kind":"Upstream","name":"c","scheme":"https","hosts":["c.example"],"port":443,"allowedCidrs":[],"credential":{"type":"None"},"operations":[{"name":"o","method":"GET","path":"/a","arguments":[]}]}"#
+    );
 }
 
 #[test]

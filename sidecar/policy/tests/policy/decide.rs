@@ -245,7 +245,14 @@ fn a_pod_with_an_enforced_policy_is_enforced() {
 #[test]
 fn audit_mode_counts_only_where_allowed_and_until_its_date() {
     let with = |until: Option<u64>, modes: Vec<Mode>| {
-        let tenant = TenantDoc { name: "acme".into(), guardrails: vec![], audit_until_ms: until, allowed_modes: modes };
+        let tenant = TenantDoc {
+            name: "acme".into(),
+            guardrails: vec![],
+            limits: vec![],
+            tool_categories: vec![],
+            audit_until_ms: until,
+            allowed_modes: modes,
+        };
         let rules = vec![rule("r", tools(&["t"]), Tier::Block)];
         short(&call(&build(vec![Document::Tenant(tenant), audit("acme/p", rules)]), "t", "{}"))
     };

@@ -3,10 +3,12 @@
 //! The reference reads the documents as they are and looks at every rule. It shares no code with the
 //! crate: not the patterns, not the parsing, not the conditions.
 
+mod clock;
 mod model;
 mod world;
 
-use clawlock_policy::document::{Document, RuleDoc, Tier};
+use clawlock_policy::document::{Document, Mode, RuleDoc, Tier};
+use clawlock_policy::schedule::Schedule;
 use clawlock_policy::{Policy, Verdict, decide, explain};
 use model::{Answer, answer};
 use world::{Case, Dice, random_body, random_case, random_documents, random_rule};
@@ -38,12 +40,29 @@ fn decide_equals_the_reference() {
             let case = random_case(&mut dice);
             let verdict = ask(&policy, &case);
             assert_eq!(Answer::of(&verdict), answer(&documents, &case), "seed {seed}\n{case:#?}\n{documents:#?}");
-            let explanation = explain(&policy, &case.facts(policy.caller()));
+            let facts = case.facts(policy.caller());
+            let limits = policy.limits(&facts).into_iter().map(|limit| &limit.reference);
+            let limits: Vec<_> = limits.map(|limit| (limit.policy.to_string(), limit.rule.to_string())).collect();
+            assert_eq!(limits, model::limits(&documents, &case), "seed {seed}\n{case:#?}\n{documents:#?}");
+            let explanation = explain(&policy, &facts);
             assert_eq!(explanation.verdict, verdict);
             for said in &explanation.policies {
                 let expected = model::opinion_of(&documents, &case, &said.policy);
                 assert_eq!(said.opinion, expected, "seed {seed} {}\n{case:#?}\n{documents:#?}", said.policy);
             }
+        }
+    }
+}
+
+#[test]
+fn schedules_equal_the_reference() {
+    for seed in 0..cases(100_000) {
+        let mut dice = Dice(seed ^ 0x5c4e);
+        let doc = clock::random_schedule(&mut dice);
+        let schedule = Schedule::parse(&doc).unwrap();
+        for _ in 0..ACTIONS {
+            let now_ms = world::random_time(&mut dice);
+            assert_eq!(schedule.is_open(now_ms), Some(clock::is_open(&doc, now_ms)), "seed {seed} {now_ms} {doc:?}");
         }
     }
 }
@@ -155,20 +174,99 @@ fn a_guardrail_or_block_added_never_allows() {
     }
 }
 
+/// Whatever an agent says of itself, it gets no further than without the rules that listen.
+#[test]
+fn what_an_agent_says_never_loosens() {
+    for seed in 0..cases(100_000) / 4 {
+        let mut dice = Dice(seed ^ 0xc1a1);
+        let mut documents = random_documents(&mut dice);
+        let with = build(&documents);
+        let mut listening = 0;
+        for rules in lists(&mut documents) {
+            let before = rules.len();
+            rules.retain(|rule| !rule.when.as_deref().is_some_and(model::reads_claims));
+            listening += before - rules.len();
+        }
+        if listening == 0 {
+            continue;
+        }
+        let without = build(&documents);
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            let (one, two) = (ask(&without, &case), ask(&with, &case));
+            assert!(freedom(&two) <= freedom(&one), "seed {seed}\n{one:?}\n{two:?}\n{case:#?}\n{documents:#?}");
+        }
+    }
+}
+
+/// What an audited policy would refuse, and why, is what it does refuse once it is enforced.
+#[test]
+fn audit_says_what_enforcement_does() {
+    for seed in 0..cases(100_000) / 4 {
+        let mut dice = Dice(seed ^ 0xa0d1);
+        let mut documents = random_documents(&mut dice);
+        // One policy beside what allows everything, so that nothing else decides.
+        let mut kept = false;
+        documents.retain(|document| match document {
+            Document::Policy(_) => !std::mem::replace(&mut kept, true),
+            Document::Halt(_) => false,
+            Document::Tenant(_) | Document::Upstream(_) => true,
+        });
+        for document in &mut documents {
+            if let Document::Tenant(doc) = document {
+                doc.guardrails.clear();
+                doc.allowed_modes = vec![Mode::Audit, Mode::Enforce];
+                doc.audit_until_ms = Some(u64::MAX);
+            }
+        }
+        let with_mode = |mode| {
+            let mut documents = documents.clone();
+            for document in &mut documents {
+                if let Document::Policy(doc) = document {
+                    doc.mode = mode;
+                }
+            }
+            build(&documents)
+        };
+        let (audit, enforce) = (with_mode(Mode::Audit), with_mode(Mode::Enforce));
+        for _ in 0..ACTIONS {
+            let case = random_case(&mut dice);
+            let (audited, enforced) = (ask(&audit, &case), ask(&enforce, &case));
+            let code = fixtures::code(&enforced);
+            match audited {
+                Verdict::Allow(permit) => {
+                    assert_eq!(permit.shadow(), code, "seed {seed}\n{case:#?}\n{documents:#?}");
+                    assert_eq!(permit.credential(), code.is_none(), "what Enforce denies gets no credential");
+                }
+                // Upstreams that are not declared, and no policy at all, are refused in either mode.
+                Verdict::Ask(_) => panic!("seed {seed}: audit asks"),
+                Verdict::Deny(denial) => assert_eq!(Some(denial.code), code, "seed {seed}"),
+            }
+        }
+    }
+}
+
 /// Every kind of answer that the random world must reach for the properties to mean something.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 23] = [
     "allow",
     "allow, audited TierBlock",
     "allow, audited ApprovalUnavailable",
     "allow, audited ConditionError",
+    "allow, audited ResidencyRefused",
+    "allow, audited CategoryUnknown",
     "allow without credential, audited TierBlock",
     "allow without credential, audited ApprovalUnavailable",
     "allow without credential, audited ConditionError",
+    "allow without credential, audited CategoryUnknown",
+    "allow without credential, audited ResidencyRefused",
     "allow without credential, audited NoMatch",
     "ask ApprovalUnavailable",
     "ask ConditionError",
+    "ask CategoryUnknown",
     "deny TierBlock",
     "deny ConditionError",
+    "deny CategoryUnknown",
+    "deny ResidencyRefused",
     "deny NoMatch",
     "deny NoPolicy",
     "deny Halted",

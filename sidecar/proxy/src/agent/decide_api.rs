@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clawlock_audit::ActionRecord;
 use clawlock_audit::record::bounded;
-use clawlock_policy::{Action, Code, Context, Denial, Facts, Policy, ToolAction, Verdict, decide};
+use clawlock_policy::{Action, Claims, Code, Context, Denial, Facts, Policy, ToolAction, Verdict};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ pub const API_VERSION: u32 = 1;
 
 /// Longest tool name in bytes.
 const TOOL_NAME: usize = 256;
+
+/// Longest requester, run or model in bytes: names and ids, not texts.
+const CLAIM: usize = 256;
 
 /// Which listener a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,15 @@ pub struct DecideRequest<'a> {
     /// The tool's arguments: a JSON object.
     #[serde(borrow)]
     pub args: &'a RawValue,
+    /// For whom the call is made, as the client knows; 1 to 256 bytes. Rules can tighten by it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<std::borrow::Cow<'a, str>>,
+    /// The run that the call belongs to; 1 to 256 bytes.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<std::borrow::Cow<'a, str>>,
+    /// The model that made the call; 1 to 256 bytes.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<std::borrow::Cow<'a, str>>,
 }
 
 /// An answer.
@@ -81,6 +93,9 @@ pub struct DecideAnswer<'a> {
     /// Whether the same call may be allowed later without a change of policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retryable: Option<bool>,
+    /// In how many seconds, when that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
 }
 
 /// What was decided.
@@ -192,9 +207,15 @@ impl AgentGate {
         let verdict = match active {
             Err(denial) => Verdict::Deny(denial),
             Ok((policy, now_ms)) => {
-                let tool = ToolAction { name: &request.tool, args: request.args.get() };
+                let claims = Claims {
+                    requester: request.requester.as_deref(),
+                    run: request.run.as_deref(),
+                    model: request.model.as_deref(),
+                };
+                let tool = ToolAction { name: &request.tool, args: request.args.get(), claims };
                 let context = Context { now_ms };
-                decide(&policy, &Facts { caller: policy.caller(), action: Action::Tool(tool), context })
+                let action = Action::Tool(tool);
+                self.decider.decide_metered(&policy, &Facts { caller: policy.caller(), action, context })
             }
         };
         match verdict {
@@ -213,7 +234,7 @@ fn parse(body: &[u8]) -> Result<DecideRequest<'_>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "Bad request", detail);
     let request: DecideRequest<'_> =
         serde_json::from_slice(body).map_err(|error| bad(format!("the body is no decide request: {error}")))?;
-    let DecideRequest { version, request_id, tool, args } = &request;
+    let DecideRequest { version, request_id, tool, args, requester, run, model } = &request;
     if *version != API_VERSION {
         return Err(bad(format!("version: {version} is not known; this gate speaks {API_VERSION}")));
     }
@@ -222,6 +243,12 @@ fn parse(body: &[u8]) -> Result<DecideRequest<'_>, Problem> {
     }
     if tool.is_empty() || tool.len() > TOOL_NAME || tool.chars().any(char::is_control) {
         return Err(bad(format!("tool: 1 to {TOOL_NAME} bytes without control characters are needed")));
+    }
+    for (field, claim) in [("requester", requester), ("run", run), ("model", model)] {
+        let wrong = |text: &str| text.is_empty() || text.len() > CLAIM || text.chars().any(char::is_control);
+        if claim.as_deref().is_some_and(wrong) {
+            return Err(bad(format!("{field}: 1 to {CLAIM} bytes without control characters are needed")));
+        }
     }
     if !args.get().starts_with('{') {
         return Err(bad("args: a JSON object is needed".to_owned()));
@@ -245,6 +272,7 @@ fn encode(request_id: &str, verdict: &Verdict) -> Bytes {
         detail: denial.map(|denial| &*denial.detail),
         hint: denial.map(|denial| denial.hint),
         retryable: denial.map(|denial| denial.code.retryable()),
+        retry_after: denial.and_then(crate::problem::retry_after),
     };
     serde_json::to_vec(&answer).expect("an answer has only strings").into()
 }
@@ -317,6 +345,9 @@ mod tests {
             (r#"{"version":1,"requestId":"a","tool":"exec","args":[]}"#, "args"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":null}"#, "args"),
             (r#"{"version":1,"requestId":"a","tool":"exec"}"#, "args"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"requester":""}"#, "requester"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"run":"a\u0000"}"#, "run"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"model":1}"#, "no decide request"),
             (r#"{"version":1,"requestId":"a","tool":"exec","tool":"ls","args":{}}"#, "tool"),
             (r#"{"version":1,"requestId":"a","Tool":"exec","args":{}}"#, "Tool"),
             (r#"{"version":"1","requestId":"a","tool":"exec","args":{}}"#, "line 1 column"),

@@ -111,10 +111,12 @@ fn in_audit(upstream: UpstreamDoc, mode: Mode, rules: Vec<RuleDoc>, audit_until_
         Document::Tenant(TenantDoc {
             name: "acme".to_owned(),
             guardrails: Vec::new(),
+            limits: vec![],
+            tool_categories: vec![],
             audit_until_ms: Some(audit_until_ms),
             allowed_modes: vec![Mode::Enforce, Mode::Audit],
         }),
-        Document::Policy(PolicyDoc { name: "acme/support".to_owned(), mode, rules }),
+        Document::Policy(PolicyDoc { name: "acme/support".to_owned(), mode, rules, residency: None, limits: vec![] }),
         Document::Upstream(upstream),
     ]
 }

@@ -14,6 +14,7 @@ fn tool(name: &str, tool: &str, when: Option<&str>, tier: Tier) -> RuleDoc {
         name: name.to_owned(),
         matches: MatchDoc::Tools(vec![tool.to_owned()]),
         when: when.map(ToOwned::to_owned),
+        schedule: None,
         tier,
     }
 }

@@ -152,12 +152,14 @@ fn refund_world_documents(port: u16, pem: &str) -> Vec<clawlock_policy::document
         name: "create_refund".to_owned(),
         method: "POST".to_owned(),
         path: "/v1/refunds".to_owned(),
+        category: None,
         arguments: vec![ArgumentDoc { name: "amount".to_owned(), kind: ArgumentType::Integer }],
     }];
     let refund = RuleDoc {
         name: "small-refund".to_owned(),
         matches: MatchDoc::Operations(vec!["vendor.create_refund".to_owned()]),
         when: Some("args.amount <= 100".to_owned()),
+        schedule: None,
         tier: Tier::Auto,
     };
     vec![tenant(), policy(vec![refund]), clawlock_policy::document::Document::Upstream(upstream)]

@@ -1,13 +1,16 @@
 //! Assignments are tickets: they end, they are not replayed, and no clock brings them back.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use clawlock_policy::document::Tier;
+use bytes::Bytes;
+use clawlock_policy::document::{Day, Document, RuleDoc, ScheduleDoc, Tier, WindowDoc};
 use clawlock_proxy::policies::InstallError;
 use http::Response;
+use http_body_util::BodyExt;
 
 use crate::client::get;
-use crate::origin::{Origin, full};
+use crate::origin::{Origin, full, pieces};
 use crate::world::{HOST, TestCa, World, http_rule, loopback, policy, tenant, usual, vendor};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -25,11 +28,7 @@ async fn an_older_generation_is_refused_and_the_newer_stays() {
     let (world, origin, ca) = world().await;
     let old = world.sign(usual(vendor(origin.port(), &ca.pem)), 12 * HOUR_MS);
     let block = vec![http_rule("none", "vendor", &[], &[], Tier::Block)];
-    world.install(vec![
-        tenant(),
-        policy(block),
-        clawlock_policy::document::Document::Upstream(vendor(origin.port(), &ca.pem)),
-    ]);
+    world.install(vec![tenant(), policy(block), Document::Upstream(vendor(origin.port(), &ca.pem))]);
     assert!(matches!(world.install_signed(&old), Err(InstallError::Older { .. })));
     assert_eq!(world.https(HOST, origin.port(), get("/")).await.code(), "TierBlock");
 }
@@ -96,4 +95,35 @@ async fn an_identity_that_was_removed_is_refused_by_the_gateway() {
     world.gateway_table.remove(&world.identity);
     assert_eq!(world.https(HOST, origin.port(), get("/")).await.code(), "NoAssignment");
     assert_eq!(origin.requests().len(), 1);
+}
+
+/// The clock of the tests starts on Friday, 2027-01-15 at 08:00 UTC.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_is_closed_denies_and_ends_open_streams() {
+    let ca = TestCa::new();
+    let (sender, body) = pieces();
+    let body = std::sync::Mutex::new(Some(body));
+    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let window = WindowDoc { days: vec![Day::Fri], from: "08:00".to_owned(), to: "09:00".to_owned() };
+    let schedule = ScheduleDoc { time_zone: "UTC".to_owned(), windows: vec![window], excluded_dates: Vec::new() };
+    let rule = RuleDoc { schedule: Some(schedule), ..http_rule("hours", "vendor", &[], &[], Tier::Auto) };
+    let world =
+        World::start(vec![tenant(), policy(vec![rule]), Document::Upstream(vendor(origin.port(), &ca.pem))]).await;
+    world.names.set(HOST, vec![vec![loopback()]]);
+    for table in [world.agent_table.clone(), world.gateway_table.clone()] {
+        tokio::spawn(async move { table.watch_expiry().await });
+    }
+    let mut http = world.sender(HOST, origin.port()).await;
+    let mut request = get("/events");
+    request.headers_mut().insert("host", format!("{HOST}:{}", origin.port()).parse().unwrap());
+    let mut response = http.send_request(request).await.unwrap();
+    sender.send(Bytes::from_static(b"one")).unwrap();
+    assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+    world.clock.wall_ms.fetch_add(HOUR_MS, Ordering::SeqCst);
+    world.clock.boot_ms.fetch_add(HOUR_MS, Ordering::SeqCst);
+    let end = tokio::time::timeout(Duration::from_secs(10), response.frame()).await.expect("the stream must end");
+    assert!(end.is_none_or(|frame| frame.is_err()));
+    let denied = world.https(HOST, origin.port(), get("/")).await;
+    assert_eq!(denied.code(), "NoMatch");
+    assert!(denied.text().contains("holds at other times only"), "{}", denied.text());
 }

@@ -326,6 +326,8 @@ pub(crate) fn vendor(port: u16, ca_pem: &str) -> UpstreamDoc {
         hosts: vec![HOST.to_owned()],
         port,
         allowed_cidrs: vec!["127.0.0.0/8".to_owned()],
+        residency: None,
+        category: None,
         ca_pem: Some(ca_pem.to_owned()),
         credential: CredentialDoc::Bearer { secret: SecretKey { name: "vendor".to_owned(), key: "token".to_owned() } },
         operations: Vec::new(),
@@ -342,13 +344,20 @@ pub(crate) fn http_rule(name: &str, upstream: &str, methods: &[&str], paths: &[&
             paths: paths.iter().map(ToString::to_string).collect(),
         }),
         when: None,
+        schedule: None,
         tier,
     }
 }
 
 /// A policy in Enforce mode.
 pub(crate) fn policy(rules: Vec<RuleDoc>) -> Document {
-    Document::Policy(PolicyDoc { name: "acme/support".to_owned(), mode: Mode::Enforce, rules })
+    Document::Policy(PolicyDoc {
+        name: "acme/support".to_owned(),
+        mode: Mode::Enforce,
+        rules,
+        residency: None,
+        limits: vec![],
+    })
 }
 
 /// A tenant without guardrails.
@@ -356,6 +365,8 @@ pub(crate) fn tenant() -> Document {
     Document::Tenant(TenantDoc {
         name: "acme".to_owned(),
         guardrails: Vec::new(),
+        limits: vec![],
+        tool_categories: vec![],
         audit_until_ms: None,
         allowed_modes: vec![Mode::Enforce],
     })

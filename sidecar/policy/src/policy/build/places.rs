@@ -50,7 +50,7 @@ pub(super) fn check_place(
 
 /// Parses and adds an operation.
 pub(super) fn add_operation(index: &mut UpstreamIndex, object: &str, doc: OperationDoc) -> Result<()> {
-    let OperationDoc { name, method, path, arguments } = doc;
+    let OperationDoc { name, method, path, category, arguments } = doc;
     let object = format!("{object}, operation {name}");
     let at = At { object: &object, rule: None };
     check_operation_name(&name).map_err(|error| at.error(error))?;
@@ -78,6 +78,7 @@ pub(super) fn add_operation(index: &mut UpstreamIndex, object: &str, doc: Operat
         name: format!("{}.{name}", index.upstream.name).into(),
         short: name.into(),
         template,
+        category: category.or(index.category),
         declared,
         arguments,
         rules: List::default(),

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clawlock_policy::document::{Document, MatchDoc, Mode, PolicyDoc, RuleDoc, TenantDoc, Tier};
+use clawlock_policy::document::{Category, Document, LimitDoc, MatchDoc, Mode, PolicyDoc, RuleDoc, TenantDoc, Tier};
 use clawlock_policy::{Code, Verdict};
 
-use super::world::{Case, Content, DECLARED, Declared};
+use super::clock;
+use super::world::{CLAIMS, Case, Content, DECLARED, Declared, TOOL_CATEGORIES, category_of, residency_of};
 
 /// What is compared: everything of a verdict but its words.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,8 +27,19 @@ impl Answer {
     }
 }
 
-/// An opinion: the tier, the rule, and whether it comes from a failed condition.
-type Opinion = (Tier, (String, String), bool);
+/// An opinion: the tier, the rule, and where it comes from.
+type Opinion = (Tier, (String, String), Why);
+
+/// Where an opinion comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Matched,
+    /// It matched by what the agent says.
+    Claimed,
+    Elsewhere,
+    ConditionFailed,
+    NoCategory,
+}
 
 pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
     if documents.iter().any(|document| matches!(document, Document::Halt(_))) {
@@ -39,14 +51,11 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
         return Answer::Deny { rule: None, code: Code::UnknownUpstream };
     }
     let tenant = tenant(documents);
-    let audit = |doc: &PolicyDoc| {
-        doc.mode == Mode::Audit
-            && tenant.allowed_modes.contains(&Mode::Audit)
-            && tenant.audit_until_ms.is_some_and(|until| case.now_ms < until)
-    };
+    let audit = |doc: &PolicyDoc| is_audited(doc, tenant, case);
     let policies = policies(documents);
     let (audited, enforced): (Vec<&PolicyDoc>, Vec<&PolicyDoc>) = policies.iter().copied().partition(|doc| audit(doc));
-    let said = |docs: &[&PolicyDoc]| -> Vec<Opinion> { docs.iter().flat_map(|doc| policy_says(doc, case)).collect() };
+    let said =
+        |docs: &[&PolicyDoc]| -> Vec<Opinion> { docs.iter().flat_map(|doc| policy_says(doc, tenant, case)).collect() };
     let guardrails = guardrails_say(tenant, case);
     let from_audit = strictest(&said(&audited));
     if audited.is_empty() || !enforced.is_empty() {
@@ -57,8 +66,12 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
             None if policies.is_empty() => Answer::Deny { rule: None, code: Code::NoPolicy },
             None => Answer::Deny { rule: None, code: Code::NoMatch },
             // Rules that failed only tighten: when none matched, the answer is still no.
-            Some((_, rule, _)) if all.iter().all(|(_, _, failed)| *failed) => {
-                Answer::Deny { rule: Some(rule), code: Code::ConditionError }
+            Some(opinion)
+                if all
+                    .iter()
+                    .all(|(_, _, why)| matches!(why, Why::ConditionFailed | Why::NoCategory | Why::Claimed)) =>
+            {
+                Answer::Deny { code: code_of(&opinion), rule: Some(opinion.1) }
             }
             Some(opinion) => settle(opinion, shadow),
         };
@@ -73,10 +86,16 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
     }
 }
 
+fn is_audited(doc: &PolicyDoc, tenant: &TenantDoc, case: &Case) -> bool {
+    doc.mode == Mode::Audit
+        && tenant.allowed_modes.contains(&Mode::Audit)
+        && tenant.audit_until_ms.is_some_and(|until| case.now_ms < until)
+}
+
 /// The opinion of one policy, or of the guardrails.
 pub(crate) fn opinion_of(documents: &[Document], case: &Case, name: &str) -> Option<Tier> {
     let said = match policies(documents).into_iter().find(|doc| doc.name == name) {
-        Some(doc) => policy_says(doc, case),
+        Some(doc) => policy_says(doc, tenant(documents), case),
         None => guardrails_say(tenant(documents), case),
     };
     said.iter().map(|opinion| opinion.0).max()
@@ -95,8 +114,8 @@ fn policies(documents: &[Document]) -> Vec<&PolicyDoc> {
     found
 }
 
-fn settle((tier, rule, failed): Opinion, shadow: Option<Code>) -> Answer {
-    let code = code_of(&(tier, rule.clone(), failed));
+fn settle((tier, rule, why): Opinion, shadow: Option<Code>) -> Answer {
+    let code = code_of(&(tier, rule.clone(), why));
     match tier {
         Tier::Auto => Answer::Allow { rule: Some(rule), credential: true, shadow },
         Tier::Ask => Answer::Ask { rule, code },
@@ -104,11 +123,13 @@ fn settle((tier, rule, failed): Opinion, shadow: Option<Code>) -> Answer {
     }
 }
 
-fn code_of((tier, _, failed): &Opinion) -> Code {
-    match (tier, failed) {
-        (_, true) => Code::ConditionError,
-        (Tier::Block, false) => Code::TierBlock,
-        (_, false) => Code::ApprovalUnavailable,
+fn code_of((tier, _, why): &Opinion) -> Code {
+    match (tier, why) {
+        (_, Why::ConditionFailed) => Code::ConditionError,
+        (_, Why::NoCategory) => Code::CategoryUnknown,
+        (_, Why::Elsewhere) => Code::ResidencyRefused,
+        (Tier::Block, Why::Matched | Why::Claimed) => Code::TierBlock,
+        (_, Why::Matched | Why::Claimed) => Code::ApprovalUnavailable,
     }
 }
 
@@ -118,37 +139,109 @@ fn strictest(opinions: &[Opinion]) -> Option<Opinion> {
 }
 
 /// All that a policy's rules say, up to the one that decides.
-fn policy_says(doc: &PolicyDoc, case: &Case) -> Vec<Opinion> {
+fn policy_says(doc: &PolicyDoc, tenant: &TenantDoc, case: &Case) -> Vec<Opinion> {
     let mut said = Vec::new();
-    for rule in doc.rules.iter().filter(|rule| is_about(rule, case)) {
+    if let (Some(allowed), None) = (&doc.residency, case.tool)
+        && !residency_of(case.upstream).is_some_and(|place| allowed.iter().any(|allowed| allowed == place))
+    {
+        return vec![(Tier::Block, (doc.name.clone(), "spec.residency".to_owned()), Why::Elsewhere)];
+    }
+    for rule in doc.rules.iter().filter(|rule| is_about(rule, tenant, case)) {
         let name = (doc.name.clone(), rule.name.clone());
-        match condition(rule, case) {
-            Some(true) => {
-                said.push((rule.tier, name, false));
+        match holds(rule, tenant, case) {
+            Some(Why::Matched | Why::Elsewhere) => {
+                said.push((rule.tier, name, Why::Matched));
                 return said;
             }
-            Some(false) => {}
-            None if rule.tier == Tier::Auto => {}
-            None => said.push((rule.tier, name, true)),
+            None => {}
+            Some(_) if rule.tier == Tier::Auto => {}
+            Some(why) => said.push((rule.tier, name, why)),
         }
     }
     said
 }
 
 fn guardrails_say(tenant: &TenantDoc, case: &Case) -> Vec<Opinion> {
-    let about = tenant.guardrails.iter().filter(|rule| is_about(rule, case));
+    let about = tenant.guardrails.iter().filter(|rule| is_about(rule, tenant, case));
     let said = about.filter_map(|rule| {
         let name = (format!("tenantgateway/{}", tenant.name), rule.name.clone());
-        match condition(rule, case) {
-            Some(false) => None,
-            outcome => Some((rule.tier, name, outcome.is_none())),
-        }
+        holds(rule, tenant, case).map(|why| (rule.tier, name, why))
     });
     said.collect()
 }
 
-fn is_about(rule: &RuleDoc, case: &Case) -> bool {
-    match (&rule.matches, case.tool) {
+/// Whether a rule that is, or may be, about the action holds for it.
+fn holds(rule: &RuleDoc, tenant: &TenantDoc, case: &Case) -> Option<Why> {
+    if rule.schedule.as_ref().is_some_and(|schedule| !clock::is_open(schedule, case.now_ms)) {
+        return None;
+    }
+    let doubtful = matches!(rule.matches, MatchDoc::Category(_)) && category(tenant, case).is_none();
+    match condition(rule, case) {
+        Some(false) => None,
+        _ if doubtful => Some(Why::NoCategory),
+        Some(true) if rule.when.as_deref().is_some_and(reads_claims) => Some(Why::Claimed),
+        Some(true) => Some(Why::Matched),
+        None => Some(Why::ConditionFailed),
+    }
+}
+
+pub(crate) fn reads_claims(condition: &str) -> bool {
+    CLAIMS.contains(&condition)
+}
+
+/// The category of an action: a tool's, an operation's, or what its upstream says of the rest.
+fn category(tenant: &TenantDoc, case: &Case) -> Option<Category> {
+    if let Some((tool, _)) = case.tool {
+        if let Some((_, category)) = TOOL_CATEGORIES.iter().find(|(name, _)| *name == tool) {
+            return Some(*category);
+        }
+        let stated = tenant.tool_categories.iter().filter(|entry| entry.tools.iter().any(|tools| glob(tools, tool)));
+        let stated: std::collections::BTreeSet<Category> = stated.map(|entry| entry.category).collect();
+        return if stated.len() == 1 { stated.into_iter().next() } else { None };
+    }
+    let own = operation(case).and_then(|(name, ..)| category_of(&format!("{}.{name}", case.upstream)));
+    own.or(category_of(case.upstream))
+}
+
+/// The limits that count an action, as policy and name.
+pub(crate) fn limits(documents: &[Document], case: &Case) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let known = case.tool.is_some()
+        || (DECLARED.iter().any(|(name, _)| *name == case.upstream)
+            && case.host.as_str() == format!("{}.example", case.upstream));
+    if !known {
+        return found;
+    }
+    let tenant_doc = tenant(documents);
+    for doc in policies(documents).into_iter().filter(|doc| !is_audited(doc, tenant_doc, case)) {
+        found.extend(
+            doc.limits
+                .iter()
+                .filter(|limit| counts(limit, tenant_doc, case))
+                .map(|l| (doc.name.clone(), l.name.clone())),
+        );
+    }
+    let name = format!("tenantgateway/{}", tenant_doc.name);
+    found.extend(
+        tenant_doc
+            .limits
+            .iter()
+            .filter(|limit| counts(limit, tenant_doc, case))
+            .map(|l| (name.clone(), l.name.clone())),
+    );
+    found
+}
+
+fn counts(limit: &LimitDoc, tenant: &TenantDoc, case: &Case) -> bool {
+    limit.matches.as_ref().is_none_or(|matches| matches_case(matches, tenant, case))
+}
+
+fn is_about(rule: &RuleDoc, tenant: &TenantDoc, case: &Case) -> bool {
+    matches_case(&rule.matches, tenant, case)
+}
+
+fn matches_case(matches: &MatchDoc, tenant: &TenantDoc, case: &Case) -> bool {
+    match (matches, case.tool) {
         (MatchDoc::Tools(patterns), Some((name, _))) => patterns.iter().any(|pattern| glob(pattern, name)),
         (MatchDoc::Operations(patterns), None) => operation(case).is_some_and(|(name, ..)| {
             let full: Vec<&str> = [case.upstream].into_iter().chain(name.split('.')).collect();
@@ -163,6 +256,7 @@ fn is_about(rule: &RuleDoc, case: &Case) -> bool {
                 && (doc.methods.is_empty() || doc.methods.iter().any(|method| method == case.method))
                 && (doc.paths.is_empty() || doc.paths.iter().any(|path| path_matches(&parts(path), &segments)))
         }
+        (MatchDoc::Category(about), _) => category(tenant, case).is_none_or(|own| own == *about),
         _ => false,
     }
 }
@@ -284,6 +378,9 @@ fn condition(rule: &RuleDoc, case: &Case) -> Option<bool> {
     match text.as_str() {
         "true" | "agent.namespace == \"acme\"" => Some(true),
         "false" => Some(false),
+        "requester.id == \"guest\"" => case.requester.map(|requester| requester == "guest"),
+        "model.name != \"large\"" => case.model.map(|model| model != "large"),
+        "run.id == \"r\"" => None,
         "args.amount > 10" => match args(case)?.get("amount")? {
             Value::Int(amount) => Some(*amount > 10),
             Value::Text => None,

@@ -1,10 +1,12 @@
 //! Random policies and facts from small alphabets, so that rules and actions often meet.
 
 use clawlock_policy::document::{
-    ArgumentType, CredentialDoc, Document, HaltDoc, MatchDoc, Mode, PolicyDoc, RuleDoc, TenantDoc, Tier, UpstreamDoc,
+    ArgumentType, Category, CredentialDoc, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, OperationDoc,
+    PolicyDoc, RuleDoc, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc,
 };
-use clawlock_policy::{Action, Body, Caller, Context, Facts, HostName, HttpAction, RequestPath, ToolAction};
+use clawlock_policy::{Action, Body, Caller, Claims, Context, Facts, HostName, HttpAction, RequestPath, ToolAction};
 
+use super::clock::random_schedule;
 use crate::fixtures::{NOW, http, operation, operations, rule, tools, upstream_doc};
 
 /// A small random number generator (SplitMix64): a case is its seed.
@@ -67,6 +69,38 @@ pub(crate) const REQUEST_CONDITIONS: [&str; 4] = [
     "request.query.x == \"1\"",
 ];
 
+/// Tools and their categories; the others have none.
+pub(crate) const TOOL_CATEGORIES: [(&str, Category); 4] =
+    [("exec", Category::Shell), ("read", Category::Read), ("write", Category::Write), ("web_fetch", Category::Network)];
+
+/// Operations with a category of their own, and upstreams with one for all the others.
+pub(crate) const CATEGORIES: [(&str, Category); 8] = [
+    ("s.list", Category::Read),
+    ("s.get_x", Category::Shell),
+    ("s.create", Category::Money),
+    ("g.list", Category::Money),
+    ("g.v.put", Category::Delete),
+    ("g", Category::Read),
+    ("n", Category::Money),
+    ("zz", Category::Money),
+];
+
+/// Where upstreams keep data; `n` does not say.
+pub(crate) fn residency_of(upstream: &str) -> Option<&'static str> {
+    match upstream {
+        "s" => Some("eu"),
+        "g" => Some("us"),
+        _ => None,
+    }
+}
+
+pub(crate) fn category_of(name: &str) -> Option<Category> {
+    CATEGORIES.iter().find(|(known, _)| *known == name).map(|(_, category)| *category)
+}
+
+/// Conditions over what the agent says, for rules about tools that do not allow.
+pub(crate) const CLAIMS: [&str; 3] = ["requester.id == \"guest\"", "model.name != \"large\"", "run.id == \"r\""];
+
 /// An operation of an upstream: name, method, path, and whether `amount` is declared an integer.
 pub(crate) type Declared = (&'static str, &'static str, &'static str, bool);
 
@@ -93,11 +127,14 @@ pub(crate) fn host_of(upstream: &str) -> HostName {
 
 pub(crate) fn upstreams() -> Vec<Document> {
     let declared = DECLARED.iter().map(|(name, declared)| {
-        let operations = declared.iter().map(|(name, method, path, amount)| {
+        let operations = declared.iter().map(|(short, method, path, amount)| {
             let typed: &[_] = if *amount { &[("amount", ArgumentType::Integer)] } else { &[] };
-            operation(name, method, path, typed)
+            let category = category_of(&format!("{name}.{short}"));
+            OperationDoc { category, ..operation(short, method, path, typed) }
         });
         Document::Upstream(UpstreamDoc {
+            category: category_of(name),
+            residency: residency_of(name).map(str::to_owned),
             operations: operations.collect(),
             credential: CredentialDoc::None {},
             ..upstream_doc(name, &format!("{name}.example"))
@@ -106,13 +143,14 @@ pub(crate) fn upstreams() -> Vec<Document> {
     declared.collect()
 }
 
-pub(crate) fn random_rule(dice: &mut Dice, name: &str, tiers: &[Tier]) -> RuleDoc {
-    let matches = match dice.roll(3) {
-        0 => tools(&[]),
-        1 => operations(&[]),
-        _ => http(&[], &[], &[]),
+fn random_match(dice: &mut Dice) -> MatchDoc {
+    let matches = match dice.roll(7) {
+        0 | 1 => tools(&[]),
+        2 | 3 => operations(&[]),
+        4 | 5 => http(&[], &[], &[]),
+        _ => MatchDoc::Category(dice.pick(&Category::ALL)),
     };
-    let matches = match matches {
+    match matches {
         MatchDoc::Tools(_) => MatchDoc::Tools(dice.some(&TOOL_PATTERNS, 2)),
         MatchDoc::Operations(_) => MatchDoc::Operations(dice.some(&OPERATION_PATTERNS, 2)),
         MatchDoc::Http(mut doc) => {
@@ -122,14 +160,23 @@ pub(crate) fn random_rule(dice: &mut Dice, name: &str, tiers: &[Tier]) -> RuleDo
             doc.paths = if dice.roll(3) == 0 { vec![] } else { dice.some(&PATH_PATTERNS, 2) };
             MatchDoc::Http(doc)
         }
-    };
-    let about_tools = matches!(matches, MatchDoc::Tools(_));
+        MatchDoc::Category(category) => MatchDoc::Category(category),
+    }
+}
+
+pub(crate) fn random_rule(dice: &mut Dice, name: &str, tiers: &[Tier]) -> RuleDoc {
+    let matches = random_match(dice);
+    let about_tools = matches!(matches, MatchDoc::Tools(_) | MatchDoc::Category(_));
     let condition = match dice.roll(8) {
         0..=2 => Some(dice.pick(&CONDITIONS)),
         3 if !about_tools => Some(dice.pick(&REQUEST_CONDITIONS)),
         _ => None,
     };
-    RuleDoc { when: condition.map(str::to_owned), ..rule(name, matches, dice.pick(tiers)) }
+    let tier = dice.pick(tiers);
+    let claims = matches!(matches, MatchDoc::Tools(_)) && tier != Tier::Auto && dice.roll(5) == 0;
+    let condition = if claims { Some(dice.pick(&CLAIMS)) } else { condition };
+    let schedule = if dice.roll(5) == 0 { Some(random_schedule(dice)) } else { None };
+    RuleDoc { when: condition.map(str::to_owned), schedule, ..rule(name, matches, tier) }
 }
 
 pub(crate) const TIERS: [Tier; 3] = [Tier::Auto, Tier::Ask, Tier::Block];
@@ -139,12 +186,36 @@ fn random_rules(dice: &mut Dice, most: usize, tiers: &[Tier]) -> Vec<RuleDoc> {
     (0..count).map(|n| random_rule(dice, &format!("r{n}"), tiers)).collect()
 }
 
+fn random_categories(dice: &mut Dice) -> Vec<ToolCategoryDoc> {
+    let count = dice.roll(4).saturating_sub(1);
+    let entry = |dice: &mut Dice| ToolCategoryDoc {
+        tools: dice.some(&TOOL_PATTERNS, 2),
+        category: dice.pick(&[Category::Read, Category::Money, Category::Delete]),
+    };
+    (0..count).map(|_| entry(dice)).collect()
+}
+
+fn random_limits(dice: &mut Dice) -> Vec<LimitDoc> {
+    let count = dice.roll(6).saturating_sub(3);
+    let limit = |dice: &mut Dice, n: usize| LimitDoc {
+        name: format!("l{n}"),
+        scope: LimitScope::Agent,
+        matches: if dice.roll(4) == 0 { None } else { Some(random_match(dice)) },
+        requests: 1,
+        interval_ms: 1000,
+        burst: 1,
+    };
+    (0..count).map(|n| limit(dice, n)).collect()
+}
+
 /// The documents of one pod, upstreams last.
 pub(crate) fn random_documents(dice: &mut Dice) -> Vec<Document> {
     let modes = dice.pick(&[&[][..], &[Mode::Enforce], &[Mode::Audit, Mode::Enforce], &[Mode::Audit]]);
     let mut documents = vec![Document::Tenant(TenantDoc {
         name: "acme".into(),
         guardrails: random_rules(dice, 2, &TIERS[1..]),
+        limits: random_limits(dice),
+        tool_categories: random_categories(dice),
         audit_until_ms: dice.pick(&[None, Some(NOW - 1), Some(NOW), Some(NOW + 3_600_000), Some(NOW + 3_600_000)]),
         allowed_modes: modes.to_vec(),
     })];
@@ -155,6 +226,8 @@ pub(crate) fn random_documents(dice: &mut Dice) -> Vec<Document> {
             name: (*name).into(),
             mode,
             rules: random_rules(dice, 5, &TIERS),
+            residency: if dice.roll(4) == 0 { Some(dice.some(&["eu", "us", "ch"], 2)) } else { None },
+            limits: random_limits(dice),
         }));
     }
     if dice.roll(50) == 0 {
@@ -168,6 +241,9 @@ pub(crate) fn random_documents(dice: &mut Dice) -> Vec<Document> {
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) tool: Option<(&'static str, &'static str)>,
+    /// What the agent says.
+    pub(crate) requester: Option<&'static str>,
+    pub(crate) model: Option<&'static str>,
     pub(crate) upstream: &'static str,
     pub(crate) host: HostName,
     pub(crate) method: &'static str,
@@ -204,6 +280,8 @@ pub(crate) fn random_case(dice: &mut Dice) -> Case {
     });
     Case {
         tool: if dice.roll(2) == 0 { Some((dice.pick(&TOOLS), dice.pick(&TOOL_ARGS))) } else { None },
+        requester: dice.pick(&[None, Some("boss"), Some("guest")]),
+        model: dice.pick(&[None, Some("small")]),
         upstream,
         host: host_of(if dice.roll(30) == 0 { "other" } else { upstream }),
         method: dice.pick(&METHODS),
@@ -213,7 +291,19 @@ pub(crate) fn random_case(dice: &mut Dice) -> Case {
         header,
         headers,
         body: random_body(dice),
-        now_ms: NOW + 1000 * u64::try_from(dice.roll(60)).unwrap(),
+        now_ms: random_time(dice),
+    }
+}
+
+/// Within a minute of now, or of a change of clocks, or anywhere in the next two years.
+pub(crate) fn random_time(dice: &mut Dice) -> u64 {
+    // 2027: March 14 and November 7 in New York, March 28 and October 31 in Berlin.
+    let changes = [1_805_007_600_000, 1_825_567_200_000, 1_806_195_600_000, 1_824_944_400_000];
+    let seconds = |dice: &mut Dice, sides: usize| 1000 * u64::try_from(dice.roll(sides)).unwrap();
+    match dice.roll(4) {
+        0 | 1 => NOW + seconds(dice, 60),
+        2 => dice.pick(&changes) - 7_200_000 + seconds(dice, 4 * 3600),
+        _ => NOW + seconds(dice, 2 * 365 * 86_400),
     }
 }
 
@@ -231,7 +321,10 @@ pub(crate) fn random_body(dice: &mut Dice) -> Content {
 impl Case {
     pub(crate) fn facts<'a>(&'a self, caller: &'a Caller) -> Facts<'a> {
         let action = match self.tool {
-            Some((name, args)) => Action::Tool(ToolAction { name, args }),
+            Some((name, args)) => {
+                let claims = Claims { requester: self.requester, run: None, model: self.model };
+                Action::Tool(ToolAction { name, args, claims })
+            }
             None => Action::Http(HttpAction {
                 upstream: self.upstream,
                 host: &self.host,
