@@ -119,6 +119,12 @@ pub(crate) struct LoggedOutcome {
     /// Under audit mode: why it would have been refused.
     #[serde(default)]
     pub(crate) shadow: Option<String>,
+    /// Under audit mode: the policy by which it would have been refused.
+    #[serde(default)]
+    pub(crate) shadow_policy: Option<String>,
+    /// The rule of that policy.
+    #[serde(default)]
+    pub(crate) shadow_rule: Option<String>,
     /// The policy that decided.
     #[serde(default)]
     pub(crate) policy: Option<String>,

@@ -70,6 +70,8 @@ pub(crate) enum Why {
     Labels,
     /// A field was cut when it was written, or the action is of a kind that this program does not know.
     Action,
+    /// A limit refused it, and limits are not replayed.
+    Limits,
     /// There are more agents in the log than this program keeps.
     TooMany,
 }
@@ -83,6 +85,7 @@ impl Why {
                 "policies select agents by labels, which the log does not have; say them with --label KEY=VALUE"
             }
             Self::Action => "the action is not in the log as a whole",
+            Self::Limits => "a limit refused it, and limits are not simulated",
             Self::TooMany => "there are too many agents in the log; choose one with --agent",
         }
     }

@@ -50,7 +50,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode, String> {
                 tally.other_agents += 1;
             }
             (Some(acting), _) if is_about_policy(&record) => {
-                let said = replay.ask(&acting, &record)?;
+                // How much room a limit would have had depends on everything before.
+                let limited = record.outcome.code.as_deref() == Some(Code::RateLimited.as_str());
+                let said = if limited { Said::Unknown(Why::Limits) } else { replay.ask(&acting, &record)? };
                 tally.add(acting, &record, said);
             }
             _ => tally.not_by_policy += 1,
@@ -76,7 +78,10 @@ fn overlaid(mut before: Folder, changed: Folder) -> Folder {
 
 /// Whether a policy, rather than the state of a gate, a network or an upstream, led to the verdict.
 fn is_about_policy(record: &Logged) -> bool {
-    const CODES: [Code; 7] = [
+    const CODES: [Code; 10] = [
+        Code::CategoryUnknown,
+        Code::ResidencyRefused,
+        Code::RateLimited,
         Code::TierBlock,
         Code::ApprovalUnavailable,
         Code::NoMatch,

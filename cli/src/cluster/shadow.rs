@@ -17,7 +17,7 @@ const MAX_SUMS: usize = 10_000;
 /// Most of them that are printed for people.
 const SHOWN: usize = 100;
 
-/// What is summed up: who, why Enforce would refuse it, and what.
+/// What is summed up: who, why Enforce would refuse it, by which policy and rule if it is one, and what.
 type Key = (String, String, Option<(String, String)>, String);
 
 #[derive(Debug, Serialize)]
@@ -73,7 +73,7 @@ fn sum_up(log: &mut Log) -> Result<Report, String> {
             LoggedAction::Http { operation: Some(operation), .. } => format!("operation {operation}"),
             action => action.words(),
         };
-        let key = (agent, code, outcome.policy.zip(outcome.rule), action);
+        let key = (agent, code, outcome.shadow_policy.zip(outcome.shadow_rule), action);
         let room = sums.len() < MAX_SUMS;
         match sums.get_mut(&key) {
             Some(count) => *count += 1,
@@ -100,7 +100,7 @@ fn text(report: &Report) -> String {
     for Sum { count, agent, code, policy, rule, action } in sums.iter().take(SHOWN) {
         let mut line = format!("{count:>8} x  {code:<20} {agent}: {action}");
         if let (Some(policy), Some(rule)) = (policy, rule) {
-            line += &format!(", allowed by rule {rule} of {policy}");
+            line += &format!(", by rule {rule} of {policy}");
         }
         out += &format!("{}\n", plain(&line));
     }
