@@ -274,10 +274,14 @@ fn shadow_sums_up_what_audit_mode_let_pass() {
     let cluster = Cluster::new();
     let log = cluster.0.path().join("log");
     let log = log.to_str().unwrap();
-    let by_rule = RECORD.replace(r#""shadow":"NoMatch","#, r#""shadow":"TierBlock","shadowPolicy":"acme/a","shadowRule":"r","#);
+    let by_rule =
+        RECORD.replace(r#""shadow":"NoMatch","#, r#""shadow":"TierBlock","shadowPolicy":"acme/a","shadowRule":"r","#);
     fs::write(log, format!("{by_rule}\n")).unwrap();
     let output = cluster.run(&["shadow", "--from", log]);
-    assert!(text(&output.stdout).contains("TierBlock            acme/default: tool exec, by rule r of acme/a"), "{output:?}");
+    assert!(
+        text(&output.stdout).contains("TierBlock            acme/default: tool exec, by rule r of acme/a"),
+        "{output:?}"
+    );
     let enforced = RECORD.replace(r#""shadow":"NoMatch","#, "");
     fs::write(log, format!("{RECORD}\n{enforced}\n{RECORD}\n{}\nstarted\n", RECORD.replace("exec", "write"))).unwrap();
     let output = cluster.run(&["shadow", "--from", log]);

@@ -100,7 +100,8 @@ fn report(record: Logged, files: &Folder, replay: &mut Replay<'_>) -> Result<Rep
         document(object).is_some_and(|document| codec::digest(&codec::encode(&document)) == digest)
     });
     let Logged { time_ms, request_id, gate, tenant, workload, action, outcome, .. } = record;
-    let LoggedOutcome { verdict, code, shadow, shadow_policy, shadow_rule, policy, rule, digest: _, generation } = outcome;
+    let LoggedOutcome { verdict, code, shadow, shadow_policy, shadow_rule, policy, rule, digest: _, generation } =
+        outcome;
     let shadow = shadow.map(|code| match shadow_policy.zip(shadow_rule) {
         Some((policy, rule)) => format!("{code} by rule {rule} of {policy}"),
         None => code,
