@@ -1,7 +1,5 @@
 //! The laptop's stand-in for a pod: which agent the policies are asked about.
 
-use std::collections::BTreeMap;
-
 use clawlock_compile::{Compilation, Pod};
 
 use crate::args::{AgentArgs, AgentName, Label};
@@ -20,13 +18,8 @@ pub(crate) fn pod(args: &AgentArgs, compilation: &Compilation) -> Result<Pod, St
         Some(agent) => agent.clone(),
         None => AgentName { namespace: only_namespace(compilation)?, service_account: "default".to_owned() },
     };
-    let mut unique = BTreeMap::new();
-    for Label { key, value } in labels {
-        if unique.insert(key.clone(), value.clone()).is_some() {
-            return Err(format!("--label {key} is given twice; give it once"));
-        }
-    }
-    Ok(Pod { namespace, name: POD.to_owned(), uid: POD.to_owned(), service_account, labels: unique })
+    let labels = Label::unique(labels)?;
+    Ok(Pod { namespace, name: POD.to_owned(), uid: POD.to_owned(), service_account, labels })
 }
 
 fn only_namespace(compilation: &Compilation) -> Result<String, String> {

@@ -14,7 +14,7 @@ mod cluster;
 mod values;
 
 pub(crate) use cluster::{ClusterArgs, DoctorArgs, HaltArgs, LogsArgs, ResumeArgs, ShadowArgs, StatusArgs};
-pub(crate) use values::{AgentName, HeaderArg, Label, Loopback, Resolved, TenantName, Time};
+pub(crate) use values::{AgentName, HaltName, HeaderArg, Label, Loopback, Resolved, TenantName, Time};
 
 /// Policy at two gates for OpenClaw agents, on this machine.
 #[derive(Debug, Parser)]

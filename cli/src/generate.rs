@@ -35,8 +35,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<ExitCode, String> {
             Verdict::Ask | Verdict::Deny => seen.refused += 1,
         }
     }
-    let labels = agent.labels.iter().map(|Label { key, value }| (key.clone(), value.clone())).collect();
-    let generated = render::generate(&seen, &labels)?;
+    let generated = render::generate(&seen, &Label::unique(&agent.labels)?)?;
     match output {
         Format::Json => output::print_json(&generated)?,
         Format::Text => output::print(&generated.text()?)?,

@@ -94,9 +94,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<ExitCode, String> {
             return Err(lines.join("; "));
         }
     };
-    let labels = labels.iter().map(|Label { key, value }| (key.clone(), value.clone())).collect();
     let platform = platform_namespace.clone().unwrap_or_else(|| format!("{namespace}-gateway"));
-    let place = Place { namespace, platform: &platform, labels };
+    let place = Place { namespace, platform: &platform, labels: Label::unique(labels)? };
     render::check(&imported, &place)?;
     match output {
         Format::Json => output::print_json(&render::json(&imported, &place))?,

@@ -104,10 +104,12 @@ struct World(Option<Box<(Policy, Policy, bool)>>);
 
 impl<'a> Replay<'a> {
     /// Asks about agents with these labels; without any, labels are unknown.
-    pub(crate) fn new(rules: &'a Rules, labels: &[Label]) -> Self {
-        let labels = labels.iter().map(|Label { key, value }| (key.clone(), value.clone()));
-        let labels: BTreeMap<String, String> = labels.collect();
-        Self { rules, labels: Some(labels).filter(|labels| !labels.is_empty()), agents: BTreeMap::new() }
+    ///
+    /// # Errors
+    /// When a label is given twice.
+    pub(crate) fn new(rules: &'a Rules, labels: &[Label]) -> Result<Self, String> {
+        let labels = Some(Label::unique(labels)?).filter(|labels| !labels.is_empty());
+        Ok(Self { rules, labels, agents: BTreeMap::new() })
     }
 
     /// What the policy says of a record.

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode, String> {
     let root = policy.first().ok_or("say with --policy what would change")?;
     let widened = rules::widened(&before, &changed);
     let rules = Rules::of(&overlaid(before, changed), root)?;
-    let mut replay = Replay::new(&rules, &agent.labels);
+    let mut replay = Replay::new(&rules, &agent.labels)?;
     let mut log = Log::open(from)?;
     let mut tally = Tally::default();
     while let Some(line) = log.next()? {

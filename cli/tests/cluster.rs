@@ -2,19 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
+#[path = "common/kubectl.rs"]
+mod common;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
+use common::Cluster;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Answers from files, writes down what it was asked.
-const KUBECTL: &str = r#"#!/bin/sh
-cd "$(dirname "$0")" || exit 1
-echo "$*" >>asked
-answer() { if [ -f "$1" ]; then cat "$1"; else echo '{"items": []}'; fi; }
-case "$*" in
+const KUBECTL: &str = r#"case "$*" in
     *create*) cat >created; echo '{"metadata": {"name": "halt-x7", "namespace": "acme-gateway"}}' ;;
     *wait*) if [ -f slow ]; then echo 'error: timed out waiting for the condition' >&2; exit 1; fi ;;
     *delete*) ;;
@@ -33,31 +31,11 @@ case "$*" in
 esac
 "#;
 
-struct Cluster(TempDir);
-
-impl Cluster {
-    fn new() -> Self {
-        let cluster = Self(tempfile::tempdir().unwrap());
-        let kubectl = cluster.0.path().join("kubectl");
-        fs::write(&kubectl, KUBECTL).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-        cluster.put("gateways", &[gateway("True")]);
-        cluster
-    }
-
-    fn put(&self, file: &str, items: &[Value]) {
-        fs::write(self.0.path().join(file), json!({"items": items}).to_string()).unwrap();
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.0.path().display());
-        Command::new(env!("CARGO_BIN_EXE_clawlock")).args(arguments).env("PATH", path).output().unwrap()
-    }
-
-    fn asked(&self, part: &str) -> Vec<String> {
-        let asked = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
-        asked.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
-    }
+/// A cluster with a tenant.
+fn cluster() -> Cluster {
+    let cluster = Cluster::playing(KUBECTL);
+    cluster.put("gateways", &[gateway("True")]);
+    cluster
 }
 
 fn conditions(status: &str) -> Value {
@@ -96,7 +74,7 @@ const RECORD: &str = r#"{"version":1,"timeMs":1795000000000,"requestId":"a-1","g
 
 #[test]
 fn status_says_what_is_not_in_force() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     cluster.put(
         "objects",
         &[
@@ -135,7 +113,7 @@ fn status_says_what_is_not_in_force() {
 
 #[test]
 fn logs_are_decoded_or_raw() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     let running = json!({"status": {"phase": "Running"}});
     cluster.put(
         "agent-pods",
@@ -162,12 +140,12 @@ fn logs_are_decoded_or_raw() {
     );
     let output = cluster.run(&["logs", "acme", "--output", "json"]);
     assert_eq!(text(&output.stdout), format!("{RECORD}\n"));
-    assert_eq!(Cluster::new().run(&["logs", "acme"]).status.code(), Some(2));
+    assert_eq!(self::cluster().run(&["logs", "acme"]).status.code(), Some(2));
 }
 
 #[test]
 fn halt_makes_one_and_says_how_to_resume() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     let output = cluster.run(&["halt", "acme", "--reason", "INC-1", "--label", "app=bot"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stdout).contains("resume with: clawlock resume acme acme-gateway/halt-x7"), "{output:?}");
@@ -183,7 +161,7 @@ fn halt_makes_one_and_says_how_to_resume() {
 
 #[test]
 fn resume_deletes_what_is_named_and_nothing_else() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     let halt = |namespace: &str, name: &str| object("AgentHalt", namespace, name, json!({"spec": {"reason": "INC-1"}}));
     cluster.put("halts", &[halt("acme", "a"), halt("acme-gateway", "b"), halt("other", "c")]);
     let output = cluster.run(&["resume", "acme"]);
@@ -219,7 +197,7 @@ fn state<'a>(report: &'a Value, name: &str) -> (&'a str, &'a str) {
 
 #[test]
 fn doctor_names_what_weakens_a_cluster() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     let node =
         |name: &str, kernel: &str| object("Node", "", name, json!({"status": {"nodeInfo": {"kernelVersion": kernel}}}));
     let version = |version: &str| {
@@ -271,7 +249,7 @@ fn doctor_names_what_weakens_a_cluster() {
 
 #[test]
 fn shadow_sums_up_what_audit_mode_let_pass() {
-    let cluster = Cluster::new();
+    let cluster = cluster();
     let log = cluster.0.path().join("log");
     let log = log.to_str().unwrap();
     let by_rule =

@@ -2,19 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the failure that a test reports")]
 
+#[path = "common/kubectl.rs"]
+mod common;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
+use common::Cluster;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Answers from files, writes down what it was asked. Deletions of workloads take the pods with them.
-const KUBECTL: &str = r#"#!/bin/sh
-cd "$(dirname "$0")" || exit 1
-echo "$*" >>asked
-answer() { if [ -f "$1" ]; then cat "$1"; else echo '{"items": []}'; fi; }
-case "$*" in
+const KUBECTL: &str = r#"case "$*" in
     *refuse-me*) echo 'Error from server (Forbidden): you may not' >&2; exit 1 ;;
     *delete*TenantGateway/*) rm gateways ;;
     *delete*) [ -f sticky ] || rm -f pods workloads ;;
@@ -28,56 +26,39 @@ case "$*" in
 esac
 "#;
 
-struct Cluster(TempDir);
+/// A cluster with a tenant whose Deployment, CronJob and bare pod run agents.
+fn with_tenant() -> Cluster {
+    let cluster = Cluster::playing(KUBECTL);
+    let meta = |name: &str| json!({"name": name, "namespace": "acme"});
+    let owned =
+        json!({"name": "bot-1", "namespace": "acme", "ownerReferences": [{"kind": "ReplicaSet", "controller": true}]});
+    let gateway = json!({
+        "kind": "TenantGateway", "metadata": {"name": "acme", "namespace": "acme-gateway"},
+        "spec": {"namespaces": ["acme"]},
+    });
+    let other = json!({"kind": "TenantGateway", "metadata": {"name": "other", "namespace": "acme-gateway"}});
+    cluster.put("gateways", &[other, gateway]);
+    cluster.put("namespaces", &[json!({"kind": "Namespace", "metadata": {"name": "acme"}})]);
+    let pod = json!({"kind": "Pod", "metadata": owned});
+    let bare = json!({"kind": "Pod", "metadata": meta("bare")});
+    let deployment = json!({"kind": "Deployment", "metadata": meta("bot")});
+    let cron = json!({"kind": "CronJob", "metadata": meta("nightly")});
+    cluster.put("workloads", &[pod.clone(), deployment, bare.clone(), cron]);
+    cluster.put("pods", &[pod, bare]);
+    let metadata = json!({"name": "stripe", "namespace": "acme-gateway"});
+    cluster.put("upstreams", &[json!({"kind": "Secret", "metadata": metadata})]);
+    cluster
+}
 
-impl Cluster {
-    fn new() -> Self {
-        let cluster = Self(tempfile::tempdir().unwrap());
-        let kubectl = cluster.0.path().join("kubectl");
-        fs::write(&kubectl, KUBECTL).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-        cluster
-    }
+/// Runs `offboard`.
+fn offboard(cluster: &Cluster, arguments: &[&str]) -> Output {
+    cluster.run(&[&["offboard"], arguments].concat())
+}
 
-    /// With a tenant whose Deployment, CronJob and bare pod run agents.
-    fn with_tenant() -> Self {
-        let cluster = Self::new();
-        let meta = |name: &str| json!({"name": name, "namespace": "acme"});
-        let owned = json!({"name": "bot-1", "namespace": "acme", "ownerReferences": [{"kind": "ReplicaSet", "controller": true}]});
-        let gateway = json!({
-            "kind": "TenantGateway", "metadata": {"name": "acme", "namespace": "acme-gateway"},
-            "spec": {"namespaces": ["acme"]},
-        });
-        let other = json!({"kind": "TenantGateway", "metadata": {"name": "other", "namespace": "acme-gateway"}});
-        cluster.put("gateways", &[other, gateway]);
-        cluster.put("namespaces", &[json!({"kind": "Namespace", "metadata": {"name": "acme"}})]);
-        let pod = json!({"kind": "Pod", "metadata": owned});
-        let bare = json!({"kind": "Pod", "metadata": meta("bare")});
-        let deployment = json!({"kind": "Deployment", "metadata": meta("bot")});
-        let cron = json!({"kind": "CronJob", "metadata": meta("nightly")});
-        cluster.put("workloads", &[pod.clone(), deployment, bare.clone(), cron]);
-        cluster.put("pods", &[pod, bare]);
-        let metadata = json!({"name": "stripe", "namespace": "acme-gateway"});
-        cluster.put("upstreams", &[json!({"kind": "Secret", "metadata": metadata})]);
-        cluster
-    }
-
-    fn put(&self, file: &str, items: &[Value]) {
-        fs::write(self.0.path().join(file), json!({"items": items}).to_string()).unwrap();
-    }
-
-    fn offboard(&self, arguments: &[&str]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.0.path().display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clawlock"));
-        command.arg("offboard").args(arguments).env("PATH", path).output().unwrap()
-    }
-
-    /// The commands that change something, in their order, without their fixed flags.
-    fn changes(&self) -> Vec<String> {
-        let asked = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
-        let changes = asked.lines().filter(|line| line.contains("delete --ignore"));
-        changes.map(|line| line.split_once("--namespace ").unwrap().1.to_owned()).collect()
-    }
+/// The commands that change something, in their order, without their fixed flags.
+fn changes(cluster: &Cluster) -> Vec<String> {
+    let changes = cluster.asked("delete --ignore").into_iter();
+    changes.map(|line| line.split_once("--namespace ").unwrap().1.to_owned()).collect()
 }
 
 fn json(output: &Output) -> Value {
@@ -90,10 +71,10 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn without_yes_it_says_what_is_there_and_changes_nothing() {
-    let cluster = Cluster::with_tenant();
-    let output = cluster.offboard(&["acme", "--output", "json"]);
+    let cluster = with_tenant();
+    let output = offboard(&cluster, &["acme", "--output", "json"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(cluster.changes(), [""; 0]);
+    assert_eq!(changes(&cluster), [""; 0]);
     let report = json(&output);
     assert_eq!(report["offboarded"], false);
     assert_eq!(report["gateway"], json!({"kind": "TenantGateway", "namespace": "acme-gateway", "name": "acme"}));
@@ -103,18 +84,18 @@ fn without_yes_it_says_what_is_there_and_changes_nothing() {
     let left: Vec<_> = report["leftOver"].as_array().unwrap().iter().map(|item| item["kind"].clone()).collect();
     assert_eq!(left, ["Secret", "Namespace", "Namespace"]);
     assert_eq!(report["next"], json!(["clawlock offboard acme --yes"]));
-    let text = String::from_utf8(cluster.offboard(&["acme"]).stdout).unwrap();
+    let text = String::from_utf8(offboard(&cluster, &["acme"]).stdout).unwrap();
     assert!(text.starts_with("tenant acme is still there; nothing was changed\n"), "{text}");
     assert!(text.contains("  Deployment acme/bot\n") && text.contains("  2 pod(s) run in acme\n"), "{text}");
 }
 
 #[test]
 fn with_yes_agents_go_first_and_the_gateway_last() {
-    let cluster = Cluster::with_tenant();
-    let output = cluster.offboard(&["acme", "--yes", "--context", "prod", "--output", "json"]);
+    let cluster = with_tenant();
+    let output = offboard(&cluster, &["acme", "--yes", "--context", "prod", "--output", "json"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(
-        cluster.changes(),
+        changes(&cluster),
         ["acme CronJob/nightly", "acme Deployment/bot", "acme Pod/bare", "acme-gateway TenantGateway/acme"]
     );
     let asked = fs::read_to_string(cluster.0.path().join("asked")).unwrap();
@@ -123,30 +104,30 @@ fn with_yes_agents_go_first_and_the_gateway_last() {
     assert_eq!(report["offboarded"], true);
     assert_eq!(report["next"], json!(["kubectl --context=prod label namespace acme clawlock.dev/tenant-"]));
     // Once more there is nothing left to do.
-    let again = cluster.offboard(&["acme"]);
+    let again = offboard(&cluster, &["acme"]);
     assert_eq!(again.status.code(), Some(0), "{again:?}");
-    assert_eq!(cluster.changes().len(), 4);
+    assert_eq!(changes(&cluster).len(), 4);
 }
 
 #[test]
 fn while_pods_are_left_the_gateway_stays() {
-    let cluster = Cluster::with_tenant();
+    let cluster = with_tenant();
     fs::write(cluster.0.path().join("sticky"), "").unwrap();
-    let output = cluster.offboard(&["acme", "--yes"]);
+    let output = offboard(&cluster, &["acme", "--yes"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("2 pod(s) are left or made again, the first is bot-1"), "{output:?}");
-    assert!(!cluster.changes().iter().any(|change| change.contains("TenantGateway")), "{:?}", cluster.changes());
+    assert!(!changes(&cluster).iter().any(|change| change.contains("TenantGateway")), "{:?}", changes(&cluster));
 }
 
 #[test]
 fn what_cannot_be_asked_or_is_not_there_is_an_error() {
-    let output = Cluster::new().offboard(&["acme"]);
+    let output = offboard(&Cluster::playing(KUBECTL), &["acme"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("tenant acme is not in this cluster"), "{output:?}");
-    let output = Cluster::new().offboard(&["acme", "--context", "refuse-me"]);
+    let output = offboard(&Cluster::playing(KUBECTL), &["acme", "--context", "refuse-me"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(stderr(&output).contains("you may not"), "{output:?}");
-    let output = Cluster::new().offboard(&["--all"]);
+    let output = offboard(&Cluster::playing(KUBECTL), &["--all"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     // No kubectl at all.
     let mut command = Command::new(env!("CARGO_BIN_EXE_clawlock"));
@@ -156,9 +137,9 @@ fn what_cannot_be_asked_or_is_not_there_is_an_error() {
 
 #[test]
 fn class16_names_from_the_cluster_cannot_command_a_terminal() {
-    let cluster = Cluster::with_tenant();
+    let cluster = with_tenant();
     let metadata = json!({"name": "\u{1b}[31mred", "namespace": "acme"});
     cluster.put("workloads", &[json!({"kind": "Deployment", "metadata": metadata})]);
-    let output = cluster.offboard(&["acme"]);
+    let output = offboard(&cluster, &["acme"]);
     assert!(!output.stdout.contains(&0x1b), "{output:?}");
 }

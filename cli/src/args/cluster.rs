@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AgentName, Format, Label, TenantName};
+use super::{Format, HaltName, Label, TenantName};
 
 /// Which cluster is asked, and how the answer is printed.
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ pub(crate) struct ResumeArgs {
     pub(crate) tenant: TenantName,
     /// The AgentHalts to delete, as NAMESPACE/NAME [default: none, they are listed]
     #[arg(value_name = "HALT")]
-    pub(crate) halts: Vec<AgentName>,
+    pub(crate) halts: Vec<HaltName>,
     /// Delete all of them
     #[arg(long, conflicts_with = "halts")]
     pub(crate) all: bool,

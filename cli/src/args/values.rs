@@ -1,5 +1,6 @@
 //! Values of the command line, parsed into their types.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -18,13 +19,34 @@ impl FromStr for AgentName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() && !account.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), service_account: account.to_owned() })
-            }
-            _ => Err("write NAMESPACE/SERVICEACCOUNT, for example acme/default".to_owned()),
-        }
+        let wrong = "write NAMESPACE/SERVICEACCOUNT, for example acme/default";
+        let (namespace, service_account) = two_parts(text).ok_or(wrong)?;
+        Ok(Self { namespace, service_account })
     }
+}
+
+/// An `AgentHalt`: `NAMESPACE/NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HaltName {
+    /// The namespace.
+    pub(crate) namespace: String,
+    /// The name.
+    pub(crate) name: String,
+}
+
+impl FromStr for HaltName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, name) = two_parts(text).ok_or("write NAMESPACE/NAME, for example acme/inc-42")?;
+        Ok(Self { namespace, name })
+    }
+}
+
+/// The parts before and after the only slash, neither of them empty.
+fn two_parts(text: &str) -> Option<(String, String)> {
+    let (one, two) = text.split_once('/')?;
+    (!one.is_empty() && !two.is_empty() && !two.contains('/')).then(|| (one.to_owned(), two.to_owned()))
 }
 
 /// Name of a tenant: a DNS label.
@@ -60,6 +82,22 @@ pub(crate) struct Label {
     pub(crate) key: String,
     /// The value, which may be empty.
     pub(crate) value: String,
+}
+
+impl Label {
+    /// Labels by key.
+    ///
+    /// # Errors
+    /// When a key is given twice.
+    pub(crate) fn unique(labels: &[Self]) -> Result<BTreeMap<String, String>, String> {
+        let mut unique = BTreeMap::new();
+        for Self { key, value } in labels {
+            if unique.insert(key.clone(), value.clone()).is_some() {
+                return Err(format!("--label {key} is given twice; give it once"));
+            }
+        }
+        Ok(unique)
+    }
 }
 
 impl FromStr for Label {

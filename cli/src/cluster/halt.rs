@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clawlock_crds::API_VERSION;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{gateway, namespaces, text};
-use crate::args::{ClusterArgs, Format, HaltArgs, Label, ResumeArgs};
+use crate::args::{ClusterArgs, Format, HaltArgs, HaltName, Label, ResumeArgs};
 use crate::kubectl::Kubectl;
 use crate::output::{self, BAD, GOOD, NOTICE, STRONG, styled};
 use crate::problem::plain;
@@ -27,8 +27,7 @@ pub(crate) fn halt(args: &HaltArgs) -> Result<ExitCode, String> {
         Some(namespace) if namespaces.contains(namespace) => namespace,
         Some(namespace) => return Err(format!("tenant {} has no namespace {namespace}", tenant.as_str())),
     };
-    let labels: serde_json::Map<String, Value> =
-        labels.iter().map(|Label { key, value }| (key.clone(), json!(value))).collect();
+    let labels = Label::unique(labels)?;
     let selector = if labels.is_empty() { json!({}) } else { json!({ "matchLabels": labels }) };
     let made = kubectl.create(&json!({
         "apiVersion": API_VERSION, "kind": "AgentHalt",
@@ -59,6 +58,12 @@ struct Halt {
     deleted: bool,
 }
 
+impl Halt {
+    fn is(&self, wanted: &HaltName) -> bool {
+        (&self.namespace, &self.name) == (&wanted.namespace, &wanted.name)
+    }
+}
+
 /// Deletes AgentHalts, or lists them.
 pub(crate) fn resume(args: &ResumeArgs) -> Result<ExitCode, String> {
     let ResumeArgs { tenant, halts: named, all, cluster: ClusterArgs { context, output } } = args;
@@ -78,20 +83,13 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<ExitCode, String> {
         }
     }
     for wanted in named {
-        // The arguments have the form of an agent's name: two parts and a slash.
-        if !halts.iter().any(|halt| (&halt.namespace, &halt.name) == (&wanted.namespace, &wanted.service_account)) {
-            return Err(format!(
-                "tenant {} has no AgentHalt {}/{}; nothing was deleted",
-                tenant.as_str(),
-                wanted.namespace,
-                wanted.service_account
-            ));
+        if !halts.iter().any(|halt| halt.is(wanted)) {
+            let HaltName { namespace, name } = wanted;
+            return Err(format!("tenant {} has no AgentHalt {namespace}/{name}; nothing was deleted", tenant.as_str()));
         }
     }
     for halt in &mut halts {
-        let wanted =
-            |name: &crate::args::AgentName| (&halt.namespace, &halt.name) == (&name.namespace, &name.service_account);
-        if *all || named.iter().any(wanted) {
+        if *all || named.iter().any(|wanted| halt.is(wanted)) {
             kubectl.delete(&halt.namespace, &[format!("agenthalts.clawlock.dev/{}", halt.name)])?;
             halt.deleted = true;
         }

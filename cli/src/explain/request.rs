@@ -57,7 +57,7 @@ pub(super) fn run(id: &str, log: &Path, args: &ExplainArgs) -> Result<ExitCode, 
     let records = find(id, log)?;
     let files = folder::read(std::slice::from_ref(&args.folder));
     let rules = Rules::of(&files, &args.folder)?;
-    let mut replay = Replay::new(&rules, &args.agent.labels);
+    let mut replay = Replay::new(&rules, &args.agent.labels)?;
     let reports = records.into_iter().map(|record| report(record, &files, &mut replay));
     let reports: Vec<Report> = reports.collect::<Result<_, _>>()?;
     match args.output {

@@ -1,4 +1,5 @@
-//! Tool binding manifests: what one skill may do. The policy allows an agent that much and nothing else.
+//! Tool binding manifests: what one skill may do. Its tools are carried over. Its hosts are not: a policy opens a host to
+//! the whole pod, and other skills in it would reach what only this one was to reach.
 
 use super::source::{Fields, Source, tool_rules, tools};
 use super::{AUTO, BLOCK, Imported, Mistakes, Policy, label, reach, upstream};
@@ -35,6 +36,9 @@ const RESTRICTIONS: [(&str, &str); 7] = [
     ("on_failure", "what follows a failure is not said by a rule here"),
 ];
 
+/// Why the hosts of a skill stay shut.
+const ONE_SKILL: &str = "allowed_hosts: hosts are open to the whole pod here, not to one skill; write Auto if every tool of it may reach them";
+
 /// Converts one.
 pub(super) fn convert(source: &Source) -> Result<Imported, Mistakes> {
     let tree = source.tree()?;
@@ -63,7 +67,9 @@ pub(super) fn convert(source: &Source) -> Result<Imported, Mistakes> {
     }
     let refused: Vec<String> = refused.into_iter().map(str::to_owned).collect();
     let mut allowed = tool_rules("tools", &names, AUTO);
-    allowed.extend(reach("hosts", &upstreams));
+    let mut hosts = reach("hosts", &upstreams);
+    hosts.iter_mut().for_each(|rule| rule.restrict(ONE_SKILL));
+    allowed.extend(hosts);
     for (key, why) in RESTRICTIONS {
         if root.get(key).is_some() {
             allowed.iter_mut().for_each(|rule| rule.restrict(&format!("{key}: {why}")));
@@ -71,7 +77,9 @@ pub(super) fn convert(source: &Source) -> Result<Imported, Mistakes> {
     }
     let mut rules = tool_rules("refused-tools", &refused, BLOCK);
     rules.append(&mut allowed);
-    let note = format!("skill {skill}: the hosts are open to the agent's pod, not only to this skill");
-    let notes = if upstreams.is_empty() { Vec::new() } else { vec![note] };
-    Ok(Imported { notes, upstreams, policies: vec![Policy { name: format!("skill-{}", label(skill)), rules }] })
+    Ok(Imported {
+        upstreams,
+        policies: vec![Policy { name: format!("skill-{}", label(skill)), rules }],
+        ..Imported::default()
+    })
 }

@@ -122,8 +122,9 @@ proptest! {
                 || (files == Some("none") && ["read", "write"].contains(&name)) || (files == Some("read") && name == "write");
             prop_assert_eq!(allowed(&rules, "default", 1, &tool(name)), named && !refused && more.is_none(), "{} {}", name, text);
         }
-        for (host, url) in [("api.duckduckgo.com", "https://api.duckduckgo.com/"), ("a.example", "https://a.example/x"), ("b.example:8443", "https://b.example:8443/"), ("", "https://b.example/"), ("", "https://x.a.example/")] {
-            prop_assert_eq!(allowed(&rules, "default", 1, &get(url)), hosts.contains(&host) && more.is_none(), "{} {}", url, text);
+        // One skill's hosts: the pod may have others.
+        for url in ["https://api.duckduckgo.com/", "https://a.example/x", "https://b.example:8443/", "https://b.example/", "https://x.a.example/"] {
+            prop_assert!(!allowed(&rules, "default", 1, &get(url)), "{} {}", url, text);
         }
     }
 

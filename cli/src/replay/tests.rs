@@ -136,7 +136,7 @@ proptest! {
         let rules = Rules::of(&files, Path::new(".")).unwrap();
         let app = Label { key: "app".to_owned(), value: "a".to_owned() };
         let told = if say_labels { vec![app.clone()] } else { Vec::new() };
-        let mut replay = Replay::new(&rules, &told);
+        let mut replay = Replay::new(&rules, &told).unwrap();
         let agent = Agent { namespace: "acme".to_owned(), service_account: "default".to_owned() };
         let mut real = vec![policy(&rules, std::slice::from_ref(&app))];
         if !say_labels {
@@ -177,7 +177,7 @@ fn what_is_certain_is_known() {
         (&[(0, "Ask", true)], Verdict::Ask),
     ] {
         let rules = Rules::of(&folder(one, &[], &[], false, false), Path::new(".")).unwrap();
-        let answer = Replay::new(&rules, &[]).ask(&agent, &record(true, 1)).unwrap();
+        let answer = Replay::new(&rules, &[]).unwrap().ask(&agent, &record(true, 1)).unwrap();
         let right = match &answer {
             Said::Allow(rule) => said == Verdict::Allow && rule.is_some(),
             Said::Refuse(verdict, _) => verdict.is_none_or(|verdict| verdict == said),
@@ -187,10 +187,10 @@ fn what_is_certain_is_known() {
     }
     let elsewhere = Agent { namespace: "nowhere".to_owned(), service_account: "default".to_owned() };
     let rules = Rules::of(&folder(&[(0, "Auto", true)], &[], &[], false, false), Path::new(".")).unwrap();
-    let answer = Replay::new(&rules, &[]).ask(&elsewhere, &record(true, 1)).unwrap();
+    let answer = Replay::new(&rules, &[]).unwrap().ask(&elsewhere, &record(true, 1)).unwrap();
     assert_eq!(answer, Said::Refuse(Some(Verdict::Deny), None));
     let labelled = Rules::of(&folder(&[], &[], &[], false, true), Path::new(".")).unwrap();
-    assert_eq!(Replay::new(&labelled, &[]).ask(&agent, &record(true, 1)).unwrap(), Said::Unknown(Why::Labels));
+    assert_eq!(Replay::new(&labelled, &[]).unwrap().ask(&agent, &record(true, 1)).unwrap(), Said::Unknown(Why::Labels));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_field_that_was_cut_is_not_guessed() {
     let agent = Agent { namespace: "acme".to_owned(), service_account: "default".to_owned() };
     let mut cut = record(true, 1);
     cut.action = LoggedAction::Tool { tool: "x".repeat(clawlock_audit::record::MAX_FIELD) };
-    assert_eq!(Replay::new(&rules, &[]).ask(&agent, &cut).unwrap(), Said::Unknown(Why::Action));
+    assert_eq!(Replay::new(&rules, &[]).unwrap().ask(&agent, &cut).unwrap(), Said::Unknown(Why::Action));
     cut.action = LoggedAction::Other;
-    assert_eq!(Replay::new(&rules, &[]).ask(&agent, &cut).unwrap(), Said::Unknown(Why::Action));
+    assert_eq!(Replay::new(&rules, &[]).unwrap().ask(&agent, &cut).unwrap(), Said::Unknown(Why::Action));
 }

@@ -138,32 +138,7 @@ pub(crate) fn samples() -> Vec<Sample> {
                     },
                 ],
                 "residency": {"allow": ["eu", "us"]},
-                "limits": [
-                    {
-                        "name": "writes",
-                        "scope": "Agent",
-                        "match": {"category": "Write"},
-                        "rate": {"requests": 30, "interval": "1m", "burst": 5},
-                    },
-                    {
-                        "name": "docs",
-                        "scope": "Agent",
-                        "match": {"http": {"upstreams": ["wiki"], "methods": ["PUT"], "paths": ["/wiki/**"]}},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                    {
-                        "name": "exec",
-                        "scope": "Agent",
-                        "match": {"tools": ["exec"]},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                    {
-                        "name": "pay",
-                        "scope": "Agent",
-                        "match": {"operations": ["stripe.pay"]},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                ],
+                "limits": limits(),
             }),
         ),
         object(
@@ -194,32 +169,7 @@ pub(crate) fn samples() -> Vec<Sample> {
                     },
                     {"name": "money", "match": {"category": "Money"}, "tier": "Ask"},
                 ],
-                "limits": [
-                    {
-                        "name": "writes",
-                        "scope": "Agent",
-                        "match": {"category": "Write"},
-                        "rate": {"requests": 30, "interval": "1m", "burst": 5},
-                    },
-                    {
-                        "name": "docs",
-                        "scope": "Agent",
-                        "match": {"http": {"upstreams": ["wiki"], "methods": ["PUT"], "paths": ["/wiki/**"]}},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                    {
-                        "name": "exec",
-                        "scope": "Agent",
-                        "match": {"tools": ["exec"]},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                    {
-                        "name": "pay",
-                        "scope": "Agent",
-                        "match": {"operations": ["stripe.pay"]},
-                        "rate": {"requests": 30, "interval": "1m"},
-                    },
-                ],
+                "limits": limits(),
                 "toolCategories": [{"name": "github", "tools": ["github__get_*"], "category": "Read"}],
                 "policyConstraints": {"allowedModes": ["Enforce", "Audit"], "auditUntil": "2027-01-15"},
             }),
@@ -229,4 +179,34 @@ pub(crate) fn samples() -> Vec<Sample> {
         upstream(json!({"type": "Basic", "basic": {"username": "acme", "secretRef": secret}})),
         upstream(json!({"type": "None"})),
     ]
+}
+
+/// Limits with every kind of match.
+fn limits() -> Value {
+    json!([
+        {
+            "name": "writes",
+            "scope": "Agent",
+            "match": {"category": "Write"},
+            "rate": {"requests": 30, "interval": "1m", "burst": 5},
+        },
+        {
+            "name": "docs",
+            "scope": "Agent",
+            "match": {"http": {"upstreams": ["wiki"], "methods": ["PUT"], "paths": ["/wiki/**"]}},
+            "rate": {"requests": 30, "interval": "1m"},
+        },
+        {
+            "name": "exec",
+            "scope": "Agent",
+            "match": {"tools": ["exec"]},
+            "rate": {"requests": 30, "interval": "1m"},
+        },
+        {
+            "name": "pay",
+            "scope": "Agent",
+            "match": {"operations": ["stripe.pay"]},
+            "rate": {"requests": 30, "interval": "1m"},
+        },
+    ])
 }
