@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clawlock_policy::document::{
     ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc,
-    PolicyDoc, RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
+    PolicyDoc, Protocol, RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
     Action, Body, Claims, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, codec, decide,
@@ -201,6 +201,7 @@ pub(crate) fn bench_upstream(name: &str, scheme: Scheme, port: u16) -> UpstreamD
     };
     UpstreamDoc {
         name: name.to_owned(),
+        protocol: Protocol::Http,
         scheme,
         hosts: vec![HOST.to_owned()],
         port,
@@ -245,6 +246,7 @@ pub(crate) fn assignment(documents: &[Document], issued_at_ms: u64) -> Assignmen
             service_account: "agent".to_owned(),
             labels: [("app".to_owned(), "bench".to_owned())].into(),
         },
+        plugin_optional: None,
         digests,
         generation: 1,
         issued_at_ms,

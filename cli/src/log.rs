@@ -270,7 +270,7 @@ pub(crate) mod tests {
             path: "/v1/\u{1b}\"charges".to_owned(),
         };
         let mut text = String::new();
-        for action in [http, ActionRecord::Tool { tool: "exec".to_owned() }] {
+        for action in [http, ActionRecord::Tool { tool: "exec".to_owned(), call_id: None }] {
             text += &format!("{}\n", serde_json::to_string(&record(action)).unwrap());
         }
         let mut log = Log::new(io::Cursor::new(text.into_bytes()), "test");
@@ -284,7 +284,7 @@ pub(crate) mod tests {
 
     #[test]
     fn other_lines_are_told_apart_and_long_ones_are_not_kept() {
-        let good = serde_json::to_string(&record(ActionRecord::Tool { tool: "a".to_owned() })).unwrap();
+        let good = serde_json::to_string(&record(ActionRecord::Tool { tool: "a".to_owned(), call_id: None })).unwrap();
         let newer = good.replace("\"version\":1", "\"version\":99");
         let more =
             good.replace("{\"type\":\"tool\"", "{\"type\":\"sql\"").replace("\"version\":1", "\"version\":1,\"x\":{}");

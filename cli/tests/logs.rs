@@ -59,7 +59,7 @@ fn record(id: &str, action: ActionRecord, code: Option<Code>) -> String {
 }
 
 fn tool(name: &str) -> ActionRecord {
-    ActionRecord::Tool { tool: name.to_owned() }
+    ActionRecord::Tool { tool: name.to_owned(), call_id: None }
 }
 
 fn http(method: &str, path: &str, operation: Option<&str>) -> ActionRecord {

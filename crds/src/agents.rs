@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::AgentSelector;
 use crate::bounds::{
-    MAX_EXEMPTIONS, MAX_IMAGE, MAX_IMAGES, MAX_INGRESS, MAX_NAME, MAX_OBJECT_NAME, MAX_PEERS, MAX_PORTS,
-    MAX_SERVICE_ACCOUNTS,
+    MAX_EXEMPTIONS, MAX_IMAGE, MAX_IMAGES, MAX_INGRESS, MAX_NAME, MAX_OBJECT_NAME, MAX_PEERS, MAX_PLUGIN_OPTIONAL,
+    MAX_PORTS, MAX_SERVICE_ACCOUNTS,
 };
 use crate::schema::{DNS_LABEL, DNS_SUBDOMAIN, IMAGE, open_object};
 use crate::strict;
@@ -29,6 +29,14 @@ pub struct Agents {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub exemptions: Vec<Exemption>,
+    /// Agents that reach language models (Upstreams of protocol LLM) although no guard plugin reports itself, at most
+    /// 32: those that are no OpenClaw. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
+    #[schemars(
+        length(max = MAX_PLUGIN_OPTIONAL),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub plugin_optional: Vec<PluginOptional>,
     /// Who may connect to agents, and where, at most 32. Default: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "strict::objects")]
     #[schemars(
@@ -66,6 +74,26 @@ pub struct Agents {
 )]
 pub struct Exemption {
     /// Name, unique within the list; status and audit repeat it. A DNS label.
+    #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
+    pub name: String,
+    /// The pods, by their labels. At least one label or expression.
+    #[serde(deserialize_with = "strict::object")]
+    pub pod_selector: AgentSelector,
+}
+
+/// Agents without a guard plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(
+    transform = open_object,
+    extend("x-kubernetes-validations" = [{
+        "rule": "(has(self.podSelector.matchLabels) && self.podSelector.matchLabels.size() > 0) || \
+                 (has(self.podSelector.matchExpressions) && self.podSelector.matchExpressions.size() > 0)",
+        "message": "an entry needs labels to select by: without any no agent needs the plugin",
+    }])
+)]
+pub struct PluginOptional {
+    /// Name, unique within the list; the pod's assignment repeats it. A DNS label.
     #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
     pub name: String,
     /// The pods, by their labels. At least one label or expression.

@@ -53,6 +53,8 @@ pub const MAX_NAMESPACES: usize = 64;
 pub const MAX_REPLICAS: u8 = 50;
 /// Exemptions of a tenant. Each is a hole in what is governed, so that people must be able to read all.
 pub const MAX_EXEMPTIONS: usize = 32;
+/// Entries of agents without a guard plugin. As with exemptions, people must be able to read all.
+pub const MAX_PLUGIN_OPTIONAL: usize = 32;
 /// Ingress rules of a tenant: each becomes a NetworkPolicy in every agents' namespace.
 pub const MAX_INGRESS: usize = 32;
 /// Peers of one ingress rule. More of them share a label.

@@ -27,7 +27,8 @@ pub mod upstream;
 pub use agent_halt::{AgentHalt, AgentHaltSpec};
 pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Residency, Rule, Tier};
 pub use agents::{
-    Agents, ApiAccess, Exemption, Ingress, IngressPeer, IngressPort, IngressProtocol, ServiceAccountImages,
+    Agents, ApiAccess, Exemption, Ingress, IngressPeer, IngressPort, IngressProtocol, PluginOptional,
+    ServiceAccountImages,
 };
 pub use limits::{Limit, LimitScope, Rate};
 pub use rules::{Category, HttpMatch, Match};

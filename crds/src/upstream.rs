@@ -78,7 +78,9 @@ const USERNAME: &str = "^[^:\\x00-\\x1f\\x7f]+$";
     ])
 )]
 pub struct UpstreamSpec {
-    /// What is spoken there: HTTP.
+    /// What is spoken there: HTTP, or LLM, the API of a language model over HTTP. Agents reach an LLM upstream only
+    /// while their guard plugin reports itself, every 15 seconds at least, unless the TenantGateway's
+    /// `agents.pluginOptional` lists them.
     pub protocol: Protocol,
     /// http or https. An upstream with a credential is https.
     pub scheme: Scheme,
@@ -143,6 +145,9 @@ pub enum Protocol {
     /// HTTP/1.1 or HTTP/2.
     #[serde(rename = "HTTP")]
     Http,
+    /// The API of a language model, over HTTP.
+    #[serde(rename = "LLM")]
+    Llm,
 }
 
 /// Scheme of an upstream.

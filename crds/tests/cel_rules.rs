@@ -115,6 +115,18 @@ fn each_rule_accepts_and_refuses() {
             ],
         ),
         (
+            "an entry needs labels to select by: without any no agent needs the plugin",
+            &[
+                json!({"podSelector": {"matchLabels": {"framework": "langgraph"}}}),
+                json!({"podSelector": {"matchExpressions": [{"key": "framework", "operator": "Exists"}]}}),
+            ],
+            &[
+                json!({"podSelector": {}}),
+                json!({"podSelector": {"matchLabels": {}}}),
+                json!({"podSelector": {"matchLabels": {}, "matchExpressions": []}}),
+            ],
+        ),
+        (
             "set namespaceSelector, podSelector or both",
             &[
                 json!({"namespaceSelector": {}}),

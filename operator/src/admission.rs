@@ -136,6 +136,7 @@ fn selector_keys(world: &World, tenant: &Tenant) -> Option<BTreeSet<String>> {
     }
     let settings = &tenant.settings().agents;
     settings.exemptions.iter().for_each(|exemption| add(&mut keys, &exemption.pod_selector));
+    settings.plugin_optional.iter().for_each(|entry| add(&mut keys, &entry.pod_selector));
     for peer in settings.ingress.iter().flat_map(|entry| &entry.from) {
         peer.pod_selector.iter().for_each(|selector| add(&mut keys, selector));
     }

@@ -42,7 +42,7 @@ async fn answer(log: Arc<Log>, request: Request<Incoming>) -> Result<Response<Fu
     if asked.version != API_VERSION || !asked.args.get().starts_with('{') {
         return Err("not a decide request of version 1".to_owned());
     }
-    log.append(Some(&asked.request_id), ActionRecord::Tool { tool: asked.tool.into_owned() })?;
+    log.append(Some(&asked.request_id), ActionRecord::Tool { tool: asked.tool.into_owned(), call_id: None })?;
     let answer = DecideAnswer {
         version: API_VERSION,
         request_id: &asked.request_id,
@@ -52,6 +52,7 @@ async fn answer(log: Arc<Log>, request: Request<Incoming>) -> Result<Response<Fu
         code: None,
         detail: None,
         hint: None,
+        message: None,
         retryable: None,
         retry_after: None,
     };

@@ -198,6 +198,7 @@ fn decision_text(record: &Record) -> String {
     let style = match *verdict {
         "allow" => GOOD,
         "ask" => NOTICE,
+        "reported" => QUIET,
         _ => BAD,
     };
     let (gate, micros) = match gate {
@@ -205,7 +206,10 @@ fn decision_text(record: &Record) -> String {
         Gate::Gateway => ("gateway", latency_us.gateway),
     };
     let action = match action {
-        ActionRecord::Tool { tool } => format!("tool {tool}"),
+        ActionRecord::Tool { tool, call_id: _ } => format!("tool {tool}"),
+        ActionRecord::ToolResult { tool, duration_ms, error, result_sha256: _ } => {
+            format!("tool {tool} {} after {duration_ms} ms", if *error { "failed" } else { "ended" })
+        }
         ActionRecord::Http { operation, method, target, path, upstream: _ } => {
             let operation = operation.as_ref().map(|operation| format!(" ({operation})")).unwrap_or_default();
             format!("{method} {target}{path}{operation}")
@@ -329,7 +333,7 @@ mod tests {
             gate: Gate::Agent,
             tenant: "acme".into(),
             workload: "spiffe://acme.example/ns/acme/sa/default/pod/1".into(),
-            action: ActionRecord::Tool { tool: tool.to_owned() },
+            action: ActionRecord::Tool { tool: tool.to_owned(), call_id: None },
             outcome: Outcome {
                 verdict: "deny",
                 code: Some(Code::TierBlock),

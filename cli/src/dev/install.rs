@@ -143,10 +143,15 @@ fn ticket(generation: u64, issued_at_ms: u64) -> Ticket {
     Ticket { generation, issued_at_ms, not_after_ms: issued_at_ms.saturating_add(validity) }
 }
 
-/// Whether two assignments name the same documents for the same pod.
+/// Whether two assignments say the same of the same pod.
 fn says_the_same(one: &Assignment, other: &Assignment) -> bool {
-    let Assignment { tenant, identity, pod, digests, generation: _, issued_at_ms: _, not_after_ms: _ } = one;
-    *tenant == other.tenant && *identity == other.identity && *pod == other.pod && *digests == other.digests
+    let Assignment { tenant, identity, pod, plugin_optional, digests, generation: _, issued_at_ms: _, not_after_ms: _ } =
+        one;
+    *tenant == other.tenant
+        && *identity == other.identity
+        && *pod == other.pod
+        && *plugin_optional == other.plugin_optional
+        && *digests == other.digests
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn universe() -> Vec<Deed> {
     let mut deeds = Vec::new();
     for agent in AGENTS {
         for tool in TOOLS {
-            let action = ActionRecord::Tool { tool: tool.to_owned() };
+            let action = ActionRecord::Tool { tool: tool.to_owned(), call_id: None };
             deeds.push(Deed { agent, action, asked: (String::new(), tool.to_owned()), same_as: tool.to_owned() });
         }
         for (upstream, method, path) in ["pay", "wiki"]
@@ -171,7 +171,7 @@ proptest! {
 #[test]
 fn what_is_left_out_is_told_in_one_harmless_line() {
     let mut deed = universe().remove(0);
-    deed.action = ActionRecord::Tool { tool: "*\n\u{1b}[31m---\nkind: Evil".to_owned() };
+    deed.action = ActionRecord::Tool { tool: "*\n\u{1b}[31m---\nkind: Evil".to_owned(), call_id: None };
     let generated = render::generate(&seen(&[deed]), &BTreeMap::new()).unwrap();
     let text = generated.text().unwrap();
     assert!(text.lines().all(|line| line.starts_with('#')), "{text}");

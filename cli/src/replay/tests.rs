@@ -105,7 +105,7 @@ fn truth(policy: &Policy, asked: &Asked, now_ms: u64) -> Verdict {
 
 fn record(tool: bool, now_ms: u64) -> Box<Logged> {
     let mut record = log::tests::record(match tool {
-        true => ActionRecord::Tool { tool: "exec".to_owned() },
+        true => ActionRecord::Tool { tool: "exec".to_owned(), call_id: None },
         false => ActionRecord::Http {
             upstream: Some("pay".into()),
             operation: None,

@@ -91,7 +91,7 @@ pub(crate) fn samples() -> Vec<Sample> {
         object(
             "Upstream",
             json!({
-                "protocol": "HTTP",
+                "protocol": "LLM",
                 "scheme": "https",
                 "hosts": ["api.stripe.example"],
                 "port": 443,
@@ -150,6 +150,7 @@ pub(crate) fn samples() -> Vec<Sample> {
                 "onboarding": "Enforce",
                 "agents": {
                     "exemptions": [{"name": "batch", "podSelector": selector()}],
+                    "pluginOptional": [{"name": "python", "podSelector": selector()}],
                     "ingress": [{
                         "name": "web",
                         "from": [{"namespaceSelector": selector(), "podSelector": selector()}],

@@ -87,6 +87,7 @@ impl World {
                 service_account: "default".to_owned(),
                 labels: BTreeMap::new(),
             },
+            plugin_optional: None,
             digests: vec![codec::digest(&document)],
             generation,
             issued_at_ms: now,

@@ -270,6 +270,7 @@ impl Compilation {
                 service_account: service_account.clone(),
                 labels: labels.clone(),
             },
+            plugin_optional: tenant.plugin_optional(labels),
             digests: documents.keys().map(|digest| (*digest).to_owned()).collect(),
             generation,
             issued_at_ms,
@@ -299,6 +300,12 @@ impl Tenant {
             }
             Document::Upstream(_) | Document::Policy(_) | Document::Halt(_) => false,
         })
+    }
+
+    /// The first entry of `agents.pluginOptional`, by name, that selects the pods with these labels.
+    fn plugin_optional(&self, labels: &BTreeMap<String, String>) -> Option<String> {
+        let mut entries = self.settings.agents.plugin_optional.iter();
+        entries.find(|entry| entry.pod_selector.matches(labels)).map(|entry| entry.name.clone())
     }
 
     /// The documents that hold for a pod, by digest.

@@ -8,12 +8,12 @@ use std::num::NonZeroU8;
 use std::time::Duration;
 
 use clawlock_crds::bounds::{
-    MAX_CERTIFICATE_SECONDS, MAX_EXEMPTIONS, MAX_IMAGE, MAX_IMAGES, MAX_INGRESS, MAX_PEERS, MAX_PORTS, MAX_REPLICAS,
-    MAX_SERVICE_ACCOUNTS, MIN_CERTIFICATE_SECONDS,
+    MAX_CERTIFICATE_SECONDS, MAX_EXEMPTIONS, MAX_IMAGE, MAX_IMAGES, MAX_INGRESS, MAX_PEERS, MAX_PLUGIN_OPTIONAL,
+    MAX_PORTS, MAX_REPLICAS, MAX_SERVICE_ACCOUNTS, MIN_CERTIFICATE_SECONDS,
 };
 use clawlock_crds::{
     AgentSelector, Agents, ApiAccess, Exemption, Identity, Ingress, IngressPeer, IngressPort, Onboarding,
-    ServiceAccountImages,
+    PluginOptional, ServiceAccountImages,
 };
 
 use crate::duration;
@@ -40,6 +40,8 @@ pub struct Settings {
 pub struct AgentSettings {
     /// Pods without a sidecar and without a network, by name.
     pub exemptions: Vec<Exemption>,
+    /// Agents that need no guard plugin, by name.
+    pub plugin_optional: Vec<PluginOptional>,
     /// Who may connect to agents, by name.
     pub ingress: Vec<Ingress>,
     /// The images that a ServiceAccount may run, by its name. One that is not here runs any.
@@ -79,15 +81,16 @@ fn check_ttl(report: &mut Report, text: &str) -> Duration {
 }
 
 fn check_agents(report: &mut Report, agents: &Agents) -> AgentSettings {
-    let Agents { exemptions, ingress, service_accounts, api_access } = agents;
+    let Agents { exemptions, plugin_optional, ingress, service_accounts, api_access } = agents;
     let exemptions = check_exemptions(report, exemptions);
+    let plugin_optional = check_plugin_optional(report, plugin_optional);
     let ingress = check_ingress(report, ingress);
     let images = check_images(report, service_accounts);
     let path = "spec.agents.apiAccess";
     let names = api_access.iter().map(|ApiAccess { service_account }| service_account.as_str());
     let form = Form { key: "serviceAccount", valid: is_dns_subdomain, wanted: ACCOUNT, max: MAX_SERVICE_ACCOUNTS };
     let api_access = check_names(report, path, names, form).into_iter().map(str::to_owned).collect();
-    AgentSettings { exemptions, ingress, images, api_access }
+    AgentSettings { exemptions, plugin_optional, ingress, images, api_access }
 }
 
 /// What the names of a list look like.
@@ -135,22 +138,46 @@ fn check_exemptions(report: &mut Report, exemptions: &[Exemption]) -> Vec<Exempt
     }
     for (index, Exemption { name: _, pod_selector }) in exemptions.iter().enumerate() {
         let path = format!("{path}[{index}].podSelector");
-        let AgentSelector { match_labels, match_expressions } = pod_selector;
-        if match_labels.is_empty() && match_expressions.is_empty() {
-            report.error(&*path, "this exempts every pod of the tenant; select the pods by a label");
-        }
-        let mut keys = match_labels.keys().chain(match_expressions.iter().map(|requirement| &requirement.key));
-        if let Some(key) = keys.find(|key| key.starts_with(names::GROUP_PREFIX)) {
-            report.error(
-                &*path,
-                format!("{} is written after exemptions were looked at; select by a label of your own", quoted(key)),
-            );
-        }
-        selector::check(report, &path, pod_selector);
+        check_some_pods(
+            report,
+            &path,
+            pod_selector,
+            "this exempts every pod of the tenant; select the pods by a label",
+        );
     }
     let mut sorted = exemptions.to_vec();
     sorted.sort_by(|one, two| one.name.cmp(&two.name));
     sorted
+}
+
+fn check_plugin_optional(report: &mut Report, entries: &[PluginOptional]) -> Vec<PluginOptional> {
+    let path = "spec.agents.pluginOptional";
+    let names = entries.iter().map(|entry| entry.name.as_str());
+    let form = Form { key: "name", valid: is_dns_label, wanted: LABEL, max: MAX_PLUGIN_OPTIONAL };
+    if check_names(report, path, names, form).is_empty() {
+        return Vec::new();
+    }
+    for (index, PluginOptional { name: _, pod_selector }) in entries.iter().enumerate() {
+        let path = format!("{path}[{index}].podSelector");
+        check_some_pods(report, &path, pod_selector, "so no agent of the tenant needs the plugin; select by a label");
+    }
+    let mut sorted = entries.to_vec();
+    sorted.sort_by(|one, two| one.name.cmp(&two.name));
+    sorted
+}
+
+/// Checks a selector that loosens something for the pods that it selects: it must not select all of them, and not
+/// by labels that only injection writes.
+fn check_some_pods(report: &mut Report, path: &str, selector: &AgentSelector, all: &str) {
+    let AgentSelector { match_labels, match_expressions } = selector;
+    if match_labels.is_empty() && match_expressions.is_empty() {
+        report.error(path, all);
+    }
+    let mut keys = match_labels.keys().chain(match_expressions.iter().map(|requirement| &requirement.key));
+    if let Some(key) = keys.find(|key| key.starts_with(names::GROUP_PREFIX)) {
+        report.error(path, format!("{} is written by injection; select by a label of your own", quoted(key)));
+    }
+    selector::check(report, path, selector);
 }
 
 fn check_ingress(report: &mut Report, ingress: &[Ingress]) -> Vec<Ingress> {

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use clawlock_crds::bounds::{
     MAX_ARGUMENT_NAME, MAX_ARGUMENTS, MAX_CA_BUNDLE, MAX_CIDR, MAX_CIDRS, MAX_HOST, MAX_HOSTS, MAX_OPERATIONS, MAX_PATH,
 };
-use clawlock_crds::{Argument, CaRef, CaRefKind, Operation, Protocol, Tls, Upstream, UpstreamSpec};
+use clawlock_crds::{Argument, CaRef, CaRefKind, Operation, Tls, Upstream, UpstreamSpec};
 use clawlock_policy::document::{
-    ArgumentDoc, ArgumentType, CredentialDoc, Document, OperationDoc, Scheme, UpstreamDoc,
+    ArgumentDoc, ArgumentType, CredentialDoc, Document, OperationDoc, Protocol, Scheme, UpstreamDoc,
 };
 use clawlock_policy::pattern::{HostPattern, PathTemplate};
 use ipnet::IpNet;
@@ -63,7 +63,10 @@ pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checke
     let mut report = Report::about(Kind::Upstream, &upstream.metadata);
     let UpstreamSpec { protocol, scheme, hosts, port, allowed_cidrs, tls, credential, residency, category, operations } =
         &upstream.spec;
-    let Protocol::Http = protocol;
+    let protocol = match protocol {
+        clawlock_crds::Protocol::Http => Protocol::Http,
+        clawlock_crds::Protocol::Llm => Protocol::Llm,
+    };
     let scheme = convert_scheme(*scheme);
     refuse_empty(&mut report, "spec.hosts", hosts, "name at least one host");
     let limits = Limits { items: MAX_HOSTS, length: MAX_HOST };
@@ -83,6 +86,7 @@ pub(crate) fn check(upstream: &Upstream, config_maps: &ConfigMaps<'_>) -> Checke
     let name = report.object().name.clone();
     let document = credential.map(|credential| UpstreamDoc {
         name,
+        protocol,
         scheme,
         hosts: claimed.iter().map(|host| host.as_str().to_owned()).collect(),
         port: port.get(),

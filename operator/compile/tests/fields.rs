@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use Probe::{Http, Identity, Tool};
+use Probe::{Http, Identity, PluginOptional, Tool};
 use clawlock_policy::document::Scheme::{self, Https};
 use common::{Probe, changed, compiled, find, observe, pod, pod_in, read, world};
 use serde_json::{Value, json};
@@ -181,6 +181,9 @@ fn gateway_fields() -> Vec<Field> {
     let blocked = "Deny by tenantgateway/acme#large-write: TierBlock";
     let writes = "Allow by acme/support#write";
     let trial = |pointer, value, before, after| Field { app: "trial", ..field(pointer, value, EXEC, before, after) };
+    const REQUIRED: &str = "needs the plugin";
+    let python =
+        |pointer, value, after| Field { app: "python", ..field(pointer, value, PluginOptional, "python", after) };
     let shadowed = "Allow, would be TierBlock";
     let enforced = "Deny by acme/trial#nothing: TierBlock";
     vec![
@@ -200,6 +203,11 @@ fn gateway_fields() -> Vec<Field> {
         field("/spec/guardrails/2/match/http/upstreams", json!(["api"]), PUT, UNPUT, READS),
         field("/spec/guardrails/2/match/http/methods", json!(["POST"]), PUT, UNPUT, READS),
         field("/spec/guardrails/2/match/http/paths", json!(["/wiki/Dog"]), PUT, UNPUT, READS),
+        python("/spec/agents/pluginOptional/0/name", json!("other"), "other"),
+        python("/spec/agents/pluginOptional/0/podSelector/matchLabels/app", json!("other"), REQUIRED),
+        python("/spec/agents/pluginOptional/0/podSelector/matchExpressions/0/key", json!("other"), REQUIRED),
+        python("/spec/agents/pluginOptional/0/podSelector/matchExpressions/0/operator", json!("NotIn"), REQUIRED),
+        python("/spec/agents/pluginOptional/0/podSelector/matchExpressions/0/values", json!(["other"]), REQUIRED),
         trial("/spec/policyConstraints/allowedModes", json!(["Enforce"]), shadowed, enforced),
         trial("/spec/policyConstraints/auditUntil", json!("2026-11-20"), shadowed, enforced),
     ]
@@ -341,74 +349,78 @@ fn upstream_fields() -> Vec<Field> {
     const BASIC: &str = "Upstream basic";
     const WIKI: &str = "Upstream wiki";
     let api = |pointer, value, after| field(API, pointer, value, Probe::Upstream("api"), API_NOW, after);
-    const API_NOW: &str =
-        r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#;
+    const API_NOW: &str = r#"Http cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#;
     let keyed = |pointer, value, after| field(KEYED, pointer, value, Probe::Upstream("keyed"), KEYED_NOW, after);
-    const KEYED_NOW: &str = r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "value" } }"#;
+    const KEYED_NOW: &str = r#"Http cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "value" } }"#;
     let basic = |pointer, value, after| field(BASIC, pointer, value, Probe::Upstream("basic"), BASIC_NOW, after);
-    const BASIC_NOW: &str = r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "password" } }"#;
+    const BASIC_NOW: &str = r#"Http cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "password" } }"#;
     let page = "Allow by acme/support#page";
     vec![
         field(WIKI, "/spec/scheme", json!("https"), READ, READS, NOWHERE),
         field(WIKI, "/spec/hosts", json!(["*.books.example"]), READ, READS, NOWHERE),
         field(WIKI, "/spec/port", json!(8081), READ, READS, NOWHERE),
         api(
+            "/spec/protocol",
+            json!("LLM"),
+            r#"Llm cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+        ),
+        api(
             "/spec/allowedCIDRs",
             json!([]),
-            r#"cidrs [] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+            r#"Http cidrs [] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
         ),
         api(
             "/spec/tls/caRef/name",
             json!("other-ca"),
-            r#"cidrs [10.1.0.0/16] ca Some("dGhyZWU=") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+            r#"Http cidrs [10.1.0.0/16] ca Some("dGhyZWU=") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
         ),
         api(
             "/spec/tls/caRef/key",
             json!("next.crt"),
-            r#"cidrs [10.1.0.0/16] ca Some("dHdv") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
+            r#"Http cidrs [10.1.0.0/16] ca Some("dHdv") credential Bearer { secret: SecretKey { name: "api", key: "token" } }"#,
         ),
         // The union changes as a whole: its type alone is a mistake, which closes the upstream.
-        api("/spec/credential", json!({"type": "None"}), r#"cidrs [10.1.0.0/16] ca Some("b25l") credential None"#),
+        api("/spec/credential", json!({"type": "None"}), r#"Http cidrs [10.1.0.0/16] ca Some("b25l") credential None"#),
         api("/spec/credential/type", json!("None"), NOWHERE),
         api(
             "/spec/credential/bearer/secretRef/name",
             json!("next"),
-            r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "next", key: "token" } }"#,
+            r#"Http cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "next", key: "token" } }"#,
         ),
         api(
             "/spec/credential/bearer/secretRef/key",
             json!("next"),
-            r#"cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "next" } }"#,
+            r#"Http cidrs [10.1.0.0/16] ca Some("b25l") credential Bearer { secret: SecretKey { name: "api", key: "next" } }"#,
         ),
         keyed(
             "/spec/credential/header/name",
             json!("x-token"),
-            r#"cidrs [] ca None credential Header { name: "x-token", secret: SecretKey { name: "keyed", key: "value" } }"#,
+            r#"Http cidrs [] ca None credential Header { name: "x-token", secret: SecretKey { name: "keyed", key: "value" } }"#,
         ),
         keyed(
             "/spec/credential/header/secretRef/name",
             json!("next"),
-            r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "next", key: "value" } }"#,
+            r#"Http cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "next", key: "value" } }"#,
         ),
         keyed(
             "/spec/credential/header/secretRef/key",
             json!("next"),
-            r#"cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "next" } }"#,
+            r#"Http cidrs [] ca None credential Header { name: "x-api-key", secret: SecretKey { name: "keyed", key: "next" } }"#,
         ),
         basic(
             "/spec/credential/basic/username",
             json!("next"),
-            r#"cidrs [] ca None credential Basic { username: "next", secret: SecretKey { name: "basic", key: "password" } }"#,
+            r#"Http cidrs [] ca None credential Basic { username: "next", secret: SecretKey { name: "basic", key: "password" } }"#,
         ),
         basic(
             "/spec/credential/basic/secretRef/name",
             json!("next"),
-            r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "next", key: "password" } }"#,
+            r#"Http cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "next", key: "password" } }"#,
         ),
         basic(
             "/spec/credential/basic/secretRef/key",
             json!("next"),
-            r#"cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "next" } }"#,
+            r#"Http cidrs [] ca None credential Basic { username: "acme", secret: SecretKey { name: "basic", key: "next" } }"#,
         ),
         field(API, "/spec/operations/0/name", json!("create_charge"), REFUND, REFUNDED, NO_MATCH),
         field(API, "/spec/operations/0/method", json!("PUT"), REFUND, REFUNDED, NO_MATCH),
@@ -549,12 +561,8 @@ fn every_field_of_the_schemas_is_tested_here() {
     // The key of a list, which nothing else refers to.
     tested.insert("TenantGateway /spec/toolCategories/name".to_owned());
     // Tested by `a_field_with_one_value_has_no_other`.
-    let with_one_value = [
-        "Upstream /spec/protocol",
-        "Upstream /spec/tls/caRef/kind",
-        "AgentPolicy /spec/limits/scope",
-        "TenantGateway /spec/limits/scope",
-    ];
+    let with_one_value =
+        ["Upstream /spec/tls/caRef/kind", "AgentPolicy /spec/limits/scope", "TenantGateway /spec/limits/scope"];
     tested.extend(with_one_value.map(str::to_owned));
     for field in schema_fields() {
         // A map has keys below it.

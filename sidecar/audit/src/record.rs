@@ -51,6 +51,22 @@ pub enum ActionRecord {
     Tool {
         /// The tool's name, cut to [`MAX_FIELD`] bytes.
         tool: String,
+        /// The id that the model gave the call, cut to [`MAX_FIELD`] bytes; absent when the agent named none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+    },
+    /// What came of a tool call, as the agent's process reports it. It belongs to the decision with the same
+    /// request id, and nothing was decided by it.
+    ToolResult {
+        /// The tool's name, cut to [`MAX_FIELD`] bytes.
+        tool: String,
+        /// How long it ran, in milliseconds.
+        duration_ms: u32,
+        /// Whether it failed.
+        error: bool,
+        /// SHA-256 of its result in hex; absent when there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        result_sha256: Option<String>,
     },
     /// An HTTP request.
     Http {
@@ -82,7 +98,7 @@ pub fn bounded(text: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Outcome {
-    /// `allow`, `ask` or `deny`.
+    /// `allow`, `ask` or `deny`; `reported` where nothing was decided: see [`ActionRecord::ToolResult`].
     pub verdict: &'static str,
     /// Why not, when it was not allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,6 +123,24 @@ pub struct Outcome {
     pub digest: Option<Arc<str>>,
     /// Generation of the assignment; 0 when there was none.
     pub generation: u64,
+}
+
+impl Outcome {
+    /// Of a report, by which nothing was decided.
+    #[must_use]
+    pub fn reported(generation: u64) -> Self {
+        Self {
+            verdict: "reported",
+            code: None,
+            shadow: None,
+            shadow_policy: None,
+            shadow_rule: None,
+            policy: None,
+            rule: None,
+            digest: None,
+            generation,
+        }
+    }
 }
 
 impl From<&Verdict> for Outcome {

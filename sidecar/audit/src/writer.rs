@@ -230,7 +230,7 @@ mod tests {
             gate: Gate::Gateway,
             tenant: "acme".into(),
             workload: "spiffe://acme.example/ns/acme/sa/default/pod/1".into(),
-            action: ActionRecord::Tool { tool: "exec".to_owned() },
+            action: ActionRecord::Tool { tool: "exec".to_owned(), call_id: None },
             outcome: Outcome {
                 verdict: "allow",
                 code: None,
@@ -333,7 +333,7 @@ mod tests {
         let sink = JsonLines::new(medium.clone()).unwrap();
         let mut hostile = record("a");
         let text = "x\n{\"verdict\":\"allow\"}\r\u{1b}[31m\"\u{2028}";
-        hostile.action = ActionRecord::Tool { tool: text.to_owned() };
+        hostile.action = ActionRecord::Tool { tool: text.to_owned(), call_id: Some(text.to_owned()) };
         let _receipt = sink.commit(hostile).await.unwrap();
         let written = String::from_utf8(medium.written.lock().unwrap().clone()).unwrap();
         assert_eq!(written.matches('\n').count(), 1);

@@ -235,6 +235,10 @@ pub struct HttpMatchDoc {
 pub struct UpstreamDoc {
     /// Name.
     pub name: String,
+    /// What is spoken there. HTTP is not written, as before there was anything else: a reader that knows only
+    /// HTTP refuses what is written, and so denies.
+    #[serde(default, skip_serializing_if = "Protocol::is_http")]
+    pub protocol: Protocol,
     /// Scheme.
     pub scheme: Scheme,
     /// Hosts; a leading or inner `*` label stands for one label, only without a credential.
@@ -258,6 +262,25 @@ pub struct UpstreamDoc {
     /// Named operations.
     #[serde(default)]
     pub operations: Vec<OperationDoc>,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP.
+    #[default]
+    #[serde(rename = "HTTP")]
+    Http,
+    /// The API of a language model, over HTTP: reached only while the agent's guard plugin reports itself.
+    #[serde(rename = "LLM")]
+    Llm,
+}
+
+impl Protocol {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands the field over by reference")]
+    fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
 }
 
 /// Scheme of an upstream.
@@ -380,6 +403,10 @@ pub struct Assignment {
     pub identity: String,
     /// The pod.
     pub pod: PodDoc,
+    /// The entry of the tenant's `agents.pluginOptional` that selects the pod: it needs no guard plugin. `None` is
+    /// not written; a reader that does not know the field refuses it, and so goes on asking for the plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin_optional: Option<String>,
     /// Digests of the documents, sorted.
     pub digests: Vec<String>,
     /// Grows with every change; a receiver refuses smaller ones.

@@ -45,6 +45,7 @@ pub struct Policy {
     generation: u64,
     issued_at_ms: u64,
     not_after_ms: u64,
+    plugin_optional: Option<Arc<str>>,
     /// Halts by name.
     halts: Vec<Halt>,
     /// From when on audit mode does not count any more; `None`: it never does.
@@ -166,6 +167,13 @@ impl Policy {
     #[must_use]
     pub fn not_after_ms(&self) -> u64 {
         self.not_after_ms
+    }
+
+    /// Name of the entry of `agents.pluginOptional` by which the agent reaches language models without a guard
+    /// plugin. [`decide`](crate::decide) does not look at it: the agent gate does, which hears the plugin.
+    #[must_use]
+    pub fn plugin_optional(&self) -> Option<&str> {
+        self.plugin_optional.as_deref()
     }
 
     /// From when on audit mode does not count any more, in milliseconds since the Unix epoch; `None`:

@@ -151,6 +151,8 @@ codes! {
     NoAssignment => true, "No policy yet";
     /// The agent's gate is closed: it has not proven, or no longer can, that nothing gets out past it.
     NotIsolated => true, "Egress not isolated";
+    /// The upstream is a language model, and the agent's guard plugin has not reported itself for 15 seconds.
+    PluginSilent => true, "Guard plugin silent";
     /// The request is malformed or has more than one possible reading.
     BadRequest => false, "Request refused";
     /// Authority, Host and server name (SNI) disagree.

@@ -1,10 +1,13 @@
-//! The first gate: the sidecar's, beside the agent. It offers an HTTP proxy and `/v1/decide`, and its
-//! only way on is the hop to the tenant's gateway.
+//! The first gate: the sidecar's, beside the agent. It offers an HTTP proxy and its own API (`/v1/decide` and the
+//! guard plugin's reports), and its only way on is the hop to the tenant's gateway.
 
+mod api;
 mod connect;
 mod decide_api;
 mod forward;
+mod heartbeat;
 mod http;
+mod outcome;
 mod peek;
 mod replay;
 
@@ -22,7 +25,8 @@ use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
 use crate::{admin, limits, listen};
 
-pub use decide_api::{API_VERSION, DecideAnswer, DecideRequest, Decision};
+pub use api::API_VERSION;
+pub use decide_api::{DecideAnswer, DecideRequest, Decision};
 
 /// A sidecar's gate.
 pub struct AgentGate {
@@ -31,15 +35,16 @@ pub struct AgentGate {
     hop: Arc<HopClient>,
     ca: Arc<InterceptionCa>,
     replays: replay::Replays,
+    heartbeats: Arc<heartbeat::Heartbeats>,
 }
 
 /// Where the gate listens. Every one of them is for the agent's pod alone.
 pub struct Listeners {
     /// The HTTP proxy, HTTP/1.1 and HTTP/2 in clear.
     pub proxy: TcpListener,
-    /// `/v1/decide` over TCP on loopback.
+    /// The gate's API over TCP on loopback.
     pub decide: TcpListener,
-    /// `/v1/decide` over a Unix socket.
+    /// The gate's API over a Unix socket.
     pub decide_unix: Option<UnixListener>,
     /// Health, readiness and metrics: they only read.
     pub admin: Option<TcpListener>,
@@ -57,7 +62,8 @@ impl AgentGate {
         ca: Arc<InterceptionCa>,
     ) -> Self {
         let decider = Decider::new(Gate::Agent, policies, audit, metrics);
-        Self { identity, decider, hop: hop.into(), ca, replays: replay::Replays::new() }
+        let (replays, heartbeats) = (replay::Replays::new(), Arc::default());
+        Self { identity, decider, hop: hop.into(), ca, replays, heartbeats }
     }
 
     /// Serves until the drain begins.
@@ -72,7 +78,7 @@ impl AgentGate {
         let gate = self.clone();
         let decide =
             listen::accept(decide, limits::AGENT_CONNECTIONS, metrics.clone(), drain.clone(), move |tcp, drain| {
-                decide_api::serve(gate.clone(), tcp, decide_api::Transport::Tcp, drain)
+                api::serve(gate.clone(), tcp, api::Transport::Tcp, drain)
             });
         let gate = self.clone();
         let unix_metrics = metrics.clone();
@@ -80,15 +86,19 @@ impl AgentGate {
         let decide_unix = async move {
             let Some(listener) = decide_unix else { return };
             listen::accept(listener, limits::AGENT_CONNECTIONS, unix_metrics, unix_drain, move |stream, drain| {
-                decide_api::serve(gate.clone(), stream, decide_api::Transport::Unix, drain)
+                api::serve(gate.clone(), stream, api::Transport::Unix, drain)
             })
             .await;
         };
+        let watching = self.clone();
         let admin = async move {
             let Some(listener) = admin else { return };
             admin::serve(listener, metrics, self, drain).await;
         };
-        tokio::join!(proxy, decide, decide_unix, admin);
+        tokio::select! {
+            _ = async { tokio::join!(proxy, decide, decide_unix, admin) } => {}
+            () = watching.watch_plugin() => {}
+        }
     }
 }
 

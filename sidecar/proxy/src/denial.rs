@@ -23,6 +23,10 @@ const fn hint(code: Code) -> &'static str {
         Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
         Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",
         Code::NotIsolated => "retry later; if it lasts, the platform team must look at the cluster's NetworkPolicies",
+        Code::PluginSilent => {
+            "start OpenClaw with the guard plugin; agents of another kind must be in the TenantGateway's \
+             agents.pluginOptional"
+        }
         Code::BadRequest => "send the request in its one canonical form",
         Code::AuthorityMismatch => "use the same host and port in CONNECT, SNI and Host",
         Code::MethodRefused => "use another method; through CONNECT speak TLS or HTTP",

@@ -229,6 +229,19 @@ impl Decider {
         })
     }
 
+    /// Records what came of an allowed action. It decides nothing.
+    ///
+    /// # Errors
+    /// When it cannot be recorded.
+    pub async fn report(
+        &self,
+        asking: &Asking,
+        action: ActionRecord,
+        generation: u64,
+    ) -> Result<Receipt, clawlock_audit::AuditError> {
+        self.write(asking, action, Outcome::reported(generation), Latency::default()).await
+    }
+
     async fn record(
         &self,
         asking: &Asking,
@@ -241,6 +254,16 @@ impl Decider {
             Gate::Agent => Latency { agent_gate: micros, gateway: 0 },
             Gate::Gateway => Latency { agent_gate: asking.agent_gate_us, gateway: micros },
         };
+        self.write(asking, action, Outcome::from(verdict), latency_us).await
+    }
+
+    async fn write(
+        &self,
+        asking: &Asking,
+        action: ActionRecord,
+        outcome: Outcome,
+        latency_us: Latency,
+    ) -> Result<Receipt, clawlock_audit::AuditError> {
         let (tenant, time_ms) = self.policies.tenant_and_time(&asking.identity);
         let record = Record {
             version: RECORD_VERSION,
@@ -250,7 +273,7 @@ impl Decider {
             tenant,
             workload: asking.identity.shared(),
             action,
-            outcome: Outcome::from(verdict),
+            outcome,
             latency_us,
         };
         self.audit.commit(record).await
@@ -341,6 +364,7 @@ impl Recheck for HttpRecheck {
 /// Whether a stream to an upstream as it was could be opened to it as it is, with the same credential.
 fn leads_there(was: &Upstream, is: &Upstream) -> bool {
     was.name == is.name
+        && was.protocol == is.protocol
         && was.credential == is.credential
         && was.ca_pem == is.ca_pem
         && was.allowed_cidrs.iter().all(|network| is.allowed_cidrs.contains(network))

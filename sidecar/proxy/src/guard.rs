@@ -27,6 +27,15 @@ pub trait Recheck: Send + Sync {
     fn still_allowed(&self) -> bool;
 }
 
+/// Two that must both allow it.
+struct Both(Arc<dyn Recheck>, Arc<dyn Recheck>);
+
+impl Recheck for Both {
+    fn still_allowed(&self) -> bool {
+        self.0.still_allowed() && self.1.still_allowed()
+    }
+}
+
 /// Watches over one direction of a stream.
 pub struct Guard {
     recheck: Arc<dyn Recheck>,
@@ -46,6 +55,12 @@ impl Guard {
     #[must_use]
     pub fn new(recheck: Arc<dyn Recheck>, epoch: watch::Receiver<u64>) -> Self {
         Self { recheck, epoch, waiting: None }
+    }
+
+    /// A guard that goes on only as long as something else allows it, too.
+    #[must_use]
+    pub fn and(self, other: Arc<dyn Recheck>) -> Self {
+        Self::new(Arc::new(Both(self.recheck, other)), self.epoch)
     }
 
     /// Decides again if the policy has changed since the last look.

@@ -24,6 +24,19 @@ pub const DISCARD: usize = 32 * 1024 * 1024;
 /// Largest body of `POST /v1/decide`.
 pub const DECIDE_REQUEST: usize = 1024 * 1024;
 
+/// Largest body of `POST /v1/heartbeat` and `POST /v1/outcome`: a few names and numbers.
+pub const REPORT_REQUEST: usize = 4 * 1024;
+
+/// How old the guard plugin's last heartbeat may be for language models to be reached. It comes every 5 s: two may be
+/// lost, or late while OpenClaw is busy.
+pub const HEARTBEAT_MAX_AGE: Duration = Duration::from_secs(15);
+
+/// How often the gate looks whether the plugin has gone silent, to end open streams to language models.
+pub const HEARTBEAT_CHECK: Duration = Duration::from_secs(1);
+
+/// Processes of a pod whose last heartbeat is remembered. One OpenClaw is usual, a few more come from its commands.
+pub const HEARTBEAT_PROCESSES: usize = 64;
+
 /// Largest header block, HTTP/1 and HTTP/2 (the sum that `SETTINGS_MAX_HEADER_LIST_SIZE` counts).
 pub const HEADERS: usize = 64 * 1024;
 

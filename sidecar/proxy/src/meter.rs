@@ -173,6 +173,7 @@ mod tests {
             tenant: "acme".to_owned(),
             identity: "spiffe://acme.example/ns/acme/sa/a/pod/u".to_owned(),
             pod,
+            plugin_optional: None,
             digests,
             generation: 1,
             issued_at_ms: 1,

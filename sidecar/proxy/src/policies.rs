@@ -293,6 +293,16 @@ impl PolicyTable {
         self.time.now_ms(self.clock.read())
     }
 
+    /// The time since boot in milliseconds, suspended time included: what ages are measured by.
+    pub(crate) fn boot_ms(&self) -> u64 {
+        self.clock.read().boot_ms
+    }
+
+    /// Lets every open stream be decided again, although no assignment has changed.
+    pub(crate) fn decide_again(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
     /// The tenant of an identity, also of one whose assignment has ended and empty when it has none, and the
     /// trusted time: what a record says of them.
     pub(crate) fn tenant_and_time(&self, identity: &SpiffeId) -> (Arc<str>, u64) {

@@ -101,6 +101,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::AssignmentExpired
         | Code::NoAssignment
         | Code::NotIsolated
+        | Code::PluginSilent
         | Code::MethodRefused
         | Code::AddressRefused => StatusCode::FORBIDDEN,
         Code::BadRequest => StatusCode::BAD_REQUEST,

@@ -30,6 +30,8 @@ mod limit;
 mod live;
 #[path = "gates/origin.rs"]
 mod origin;
+#[path = "gates/plugin.rs"]
+mod plugin;
 #[path = "gates/rotation.rs"]
 mod rotation;
 #[path = "gates/smuggling.rs"]

@@ -13,8 +13,8 @@ use clawlock_audit::JsonLines;
 use clawlock_control::ToServer;
 use clawlock_control::client::{Canaries, Identity, Receiver as _, Trust};
 use clawlock_policy::document::{
-    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, RuleDoc, Scheme, SecretKey,
-    TenantDoc, Tier, UpstreamDoc,
+    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme,
+    SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::{HostName, SpiffeId, codec};
@@ -242,6 +242,7 @@ impl World {
                 service_account: "default".to_owned(),
                 labels: BTreeMap::new(),
             },
+            plugin_optional: None,
             digests,
             generation,
             issued_at_ms: now,
@@ -333,6 +334,7 @@ pub(super) fn documents(port: u16) -> Vec<Document> {
         }),
         Document::Upstream(UpstreamDoc {
             name: "vendor".to_owned(),
+            protocol: Protocol::Http,
             scheme: Scheme::Http,
             hosts: vec![HOST.to_owned()],
             port,

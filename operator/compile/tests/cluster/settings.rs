@@ -54,6 +54,31 @@ fn mistakes() -> Vec<(&'static str, Value, &'static str, &'static str)> {
             "spec.agents.exemptions",
             "at most 32",
         ),
+        ("/spec/agents/pluginOptional/0/name", json!("A b"), "spec.agents.pluginOptional[0].name", "DNS label"),
+        (
+            "/spec/agents/pluginOptional/0/podSelector",
+            json!({}),
+            "spec.agents.pluginOptional[0].podSelector",
+            "no agent",
+        ),
+        (
+            "/spec/agents/pluginOptional/0/podSelector",
+            json!({"matchLabels": {"clawlock.dev/role": "agent"}}),
+            "spec.agents.pluginOptional[0].podSelector",
+            "a label of your own",
+        ),
+        (
+            "/spec/agents/pluginOptional",
+            json!([exemption("one"), exemption("one")]),
+            "spec.agents.pluginOptional[1].name",
+            "twice",
+        ),
+        (
+            "/spec/agents/pluginOptional",
+            many(33, &|index| exemption(&format!("e{index}"))),
+            "spec.agents.pluginOptional",
+            "at most 32",
+        ),
         ("/spec/agents/ingress/0/name", json!(""), "spec.agents.ingress[0].name", "DNS label"),
         ("/spec/agents/ingress", json!([ingress("a"), ingress("a")]), "spec.agents.ingress[1].name", "twice"),
         ("/spec/agents/ingress", many(33, &|index| ingress(&format!("i{index}"))), "spec.agents.ingress", "at most 32"),
@@ -223,6 +248,7 @@ fn the_order_of_lists_does_not_matter() {
         let index = find(&objects, ACME);
         let list = |item: &dyn Fn(&str) -> Value| json!(names.map(item));
         set(&mut objects[index], "/spec/agents/exemptions", list(&exemption));
+        set(&mut objects[index], "/spec/agents/pluginOptional", list(&exemption));
         set(&mut objects[index], "/spec/agents/ingress", list(&entry));
         set(&mut objects[index], "/spec/agents/serviceAccounts", list(&account));
         set(&mut objects[index], "/spec/agents/apiAccess", list(&|name| json!({"serviceAccount": name})));

@@ -128,9 +128,13 @@ fn recorded_payloads_are_read() {
     };
     // From before categories, schedules, limits and residency.
     let first = include_str!("recorded-state-v1.jsonl");
-    assert_eq!(written(&read(first)), first, "what says nothing new is written as it was");
-    assert_eq!(told(&clawlock_compile::compile(&resources(read(first)))), "");
-    let recorded = include_str!("recorded-state-v1-language.jsonl");
+    // From before agents.pluginOptional.
+    let second = include_str!("recorded-state-v1-language.jsonl");
+    for recorded in [first, second] {
+        assert_eq!(written(&read(recorded)), recorded, "what says nothing new is written as it was");
+        assert_eq!(told(&clawlock_compile::compile(&resources(read(recorded)))), "");
+    }
+    let recorded = include_str!("recorded-state-v1-plugin.jsonl");
     let objects = read(recorded);
     let now = written(&accepted(&world()));
     assert_eq!(now, recorded, "the bytes changed: keep the old file, record a new one, and read both");

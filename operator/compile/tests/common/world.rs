@@ -127,6 +127,8 @@ pub(crate) enum Probe {
     Upstream(&'static str),
     /// The identity of the pod.
     Identity,
+    /// By which entry the pod needs no guard plugin.
+    PluginOptional,
     /// A part of one of the tenant's objects: `Kind namespace/name` and a JSON pointer.
     Object(&'static str, &'static str),
     /// The namespaces that are closed when nobody has looked at them yet.
@@ -151,7 +153,12 @@ pub(crate) fn observe(compilation: &Compilation, pod: &Pod, probe: Probe) -> Str
         Probe::Closed => return format!("{:?}", isolation(acme(), &BTreeSet::new(), &BTreeMap::new())),
         Probe::Lifetime => return acme().settings().certificate_ttl.as_secs().to_string(),
         Probe::Pod(job, account, image) => return injected(compilation, job, account, image),
-        Probe::Tool(..) | Probe::Http(..) | Probe::Counted(_) | Probe::Upstream(_) | Probe::Identity => {}
+        Probe::Tool(..)
+        | Probe::Http(..)
+        | Probe::Counted(_)
+        | Probe::Upstream(_)
+        | Probe::Identity
+        | Probe::PluginOptional => {}
     }
     match built(compilation, pod) {
         Some(policy) => observe_in(&policy, probe),
@@ -221,10 +228,12 @@ pub(crate) fn observe_in(policy: &Policy, probe: Probe) -> String {
     match probe {
         Probe::Object(..) | Probe::Closed | Probe::Lifetime | Probe::Pod(..) => panic!("{probe:?} is no decision"),
         Probe::Identity => policy.caller().identity.to_string(),
+        Probe::PluginOptional => policy.plugin_optional().unwrap_or("needs the plugin").to_owned(),
         Probe::Upstream(name) => match policy.upstream_named(name) {
             None => "no such upstream".to_owned(),
             Some(upstream) => format!(
-                "cidrs {:?} ca {:?} credential {:?}",
+                "{:?} cidrs {:?} ca {:?} credential {:?}",
+                upstream.protocol,
                 upstream.allowed_cidrs,
                 upstream.ca_pem.as_deref().map(|pem| pem.lines().nth(1).unwrap_or_default()),
                 upstream.credential

@@ -256,6 +256,7 @@ pub(crate) fn policy(
         tenant: TENANT.to_owned(),
         identity: identity.to_string(),
         pod: pod.clone(),
+        plugin_optional: None,
         digests: digests.clone(),
         generation,
         issued_at_ms: now_ms,

@@ -95,11 +95,13 @@ impl Policy {
     /// not parse, names something twice or exceeds a bound; when two upstreams claim the same scheme,
     /// host and port. Nothing is ever left out instead.
     pub fn build(assignment: Assignment, documents: Vec<Document>) -> Result<Self> {
-        let Assignment { tenant, identity, pod, digests, generation, issued_at_ms, not_after_ms } = assignment;
+        let Assignment { tenant, identity, pod, plugin_optional, digests, generation, issued_at_ms, not_after_ms } =
+            assignment;
         if issued_at_ms >= not_after_ms {
             return Err(assignment_error("it ends before it was issued"));
         }
         let caller = caller(&tenant, &identity, pod)?;
+        plugin_optional.as_deref().map_or(Ok(()), |name| At { object: "assignment", rule: None }.name(name))?;
         let Sorted { policies, tenants, upstreams, halts } = sort(documents, &digests)?;
         let Ok([(tenant_doc, tenant_digest)]) = <[_; 1]>::try_from(tenants) else {
             return Err(assignment_error(format!("it must have exactly one tenant document, of {tenant}")));
@@ -138,6 +140,7 @@ impl Policy {
             generation,
             issued_at_ms,
             not_after_ms,
+            plugin_optional: plugin_optional.map(Into::into),
             halts: halts.into_values().map(|HaltDoc { name, reason }| Halt { name, reason }).collect(),
             audit_until_ms: audit_until_ms.filter(|_| allowed_modes.contains(&Mode::Audit)),
             reads_headers: rules.iter().filter_map(|rule| rule.when.as_ref()).any(Condition::reads_headers),
@@ -243,6 +246,7 @@ impl Builder {
         }
         let UpstreamDoc {
             name: _,
+            protocol,
             scheme,
             hosts,
             port,
@@ -269,6 +273,7 @@ impl Builder {
         let upstream = Arc::new(Upstream {
             name: name.into(),
             digest,
+            protocol,
             scheme,
             hosts,
             port,

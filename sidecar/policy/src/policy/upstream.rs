@@ -10,7 +10,7 @@ use super::index::{List, join};
 use super::paths::{PathIndex, TemplateIndex};
 use super::{Group, Rule, RuleId};
 use crate::HostName;
-use crate::document::{ArgumentDoc, ArgumentType, Category, CredentialDoc, Scheme};
+use crate::document::{ArgumentDoc, ArgumentType, Category, CredentialDoc, Protocol, Scheme};
 use crate::path::Segment;
 use crate::pattern::{HostPattern, PathPattern, PathTemplate};
 
@@ -21,6 +21,8 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Digest of its document.
     pub digest: Arc<str>,
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Scheme.
     pub scheme: Scheme,
     /// Hosts; patterns only without a credential.

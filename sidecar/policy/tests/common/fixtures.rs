@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clawlock_policy::document::{
     ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc,
-    PolicyDoc, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
+    PolicyDoc, Protocol, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
     Action, Body, BuildError, Caller, Claims, Code, Context, Facts, HostName, HttpAction, Policy, RequestPath,
@@ -83,6 +83,7 @@ pub(crate) fn operation(name: &str, method: &str, path: &str, arguments: &[(&str
 pub(crate) fn upstream_doc(name: &str, host: &str) -> UpstreamDoc {
     UpstreamDoc {
         name: name.into(),
+        protocol: Protocol::Http,
         scheme: Scheme::Https,
         hosts: vec![host.into()],
         port: 443,
@@ -122,6 +123,7 @@ pub(crate) fn assignment(documents: &[Document]) -> Assignment {
             service_account: "support".into(),
             labels: BTreeMap::from([("app".into(), "support-agent".into()), ("team".into(), "billing".into())]),
         },
+        plugin_optional: None,
         digests,
         generation: 7,
         issued_at_ms: NOW - 1000,

@@ -4,8 +4,8 @@ use clawlock_policy::codec::{
     MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment,
 };
 use clawlock_policy::document::{
-    Category, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, PolicyDoc, RuleDoc,
-    ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc, WindowDoc,
+    Assignment, Category, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, PolicyDoc,
+    Protocol, RuleDoc, ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc, WindowDoc,
 };
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ fn documents() -> Vec<Document> {
         }),
         Document::Upstream(UpstreamDoc { credential: basic, ..upstream_doc("b", "b.example") }),
         Document::Upstream(UpstreamDoc { credential: CredentialDoc::None {}, ..upstream_doc("c", "c.example") }),
+        Document::Upstream(UpstreamDoc { protocol: Protocol::Llm, ..upstream_doc("d", "d.example") }),
         policy("acme/p", Mode::Audit, vec![rule("r", http(&["a"], &["GET"], &["/**"]), Tier::Auto)]),
         policy("acme/q", Mode::Enforce, vec![rule("r", operations(&["a.b"]), Tier::Block)]),
         Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into() }),
@@ -100,6 +101,23 @@ fn what_was_written_is_read() {
     }
     let assignment = assignment(&documents());
     assert_eq!(decode_assignment(&encode_assignment(&assignment)).unwrap(), assignment);
+}
+
+/// A field that was added later is not written where it says what was meant before: digests stay, and whoever does
+/// not know it refuses only what it cannot express.
+#[test]
+fn fields_that_were_added_are_written_only_when_they_say_something() {
+    let text = |document: &Document| String::from_utf8(encode(document)).unwrap();
+    assert!(!text(&stripe()).contains("protocol"));
+    let model = Document::Upstream(UpstreamDoc { protocol: Protocol::Llm, ..upstream_doc("d", "d.example") });
+    assert!(text(&model).contains(r#""protocol":"LLM""#));
+    assert!(changed(&model, |value| value["protocol"] = json!("MCP")).is_err());
+    let required = assignment(&documents());
+    let encoded = |assignment: &Assignment| String::from_utf8(encode_assignment(assignment)).unwrap();
+    assert!(!encoded(&required).contains("plugin"));
+    let optional = Assignment { plugin_optional: Some("python".into()), ..required };
+    assert!(encoded(&optional).contains(r#""pluginOptional":"python""#));
+    assert_eq!(decode_assignment(encoded(&optional).as_bytes()).unwrap(), optional);
 }
 
 #[test]

@@ -1,8 +1,5 @@
 //! `POST /v1/decide`: may this tool call happen? For the agent's guard plugin and for agents of any other
-//! kind, over a Unix socket or loopback.
-//!
-//! An answer is 200 with a `decision`; anything else means that nothing was decided, and the tool must
-//! not run. The listeners answer only requests that name them (DNS rebinding) and come from no web page.
+//! kind. An answer is 200 with a `decision`; anything else means that nothing was decided, and the tool must not run.
 
 use std::sync::Arc;
 
@@ -10,20 +7,15 @@ use bytes::Bytes;
 use clawlock_audit::ActionRecord;
 use clawlock_audit::record::bounded;
 use clawlock_policy::{Action, Claims, Code, Context, Denial, Facts, Policy, ToolAction, Verdict};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::AgentGate;
-use crate::body::{GateBody, ReadError, read};
-use crate::drain::Watcher;
+use super::api::{API_VERSION, Problem, check_version};
+use super::replay::{Allowed, Answer};
 use crate::gate::{Asking, Refused};
-use crate::limits::{BODY_TIMEOUT, DECIDE_REQUEST, REQUEST_ID};
-
-/// Version of the request and the answer.
-pub const API_VERSION: u32 = 1;
+use crate::limits::REQUEST_ID;
 
 /// Longest tool name in bytes.
 const TOOL_NAME: usize = 256;
@@ -31,12 +23,8 @@ const TOOL_NAME: usize = 256;
 /// Longest requester, run or model in bytes: names and ids, not texts.
 const CLAIM: usize = 256;
 
-/// Which listener a request came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Tcp,
-    Unix,
-}
+/// Longest id of a call in bytes. Models make some 30 to 60; routers add a signature.
+const CALL_ID: usize = 1024;
 
 /// A question.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,6 +51,10 @@ pub struct DecideRequest<'a> {
     /// The model that made the call; 1 to 256 bytes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub model: Option<std::borrow::Cow<'a, str>>,
+    /// The id that the model gave the call, for the record: 1 to 1024 bytes without control characters. Absent when
+    /// the call has none.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<std::borrow::Cow<'a, str>>,
 }
 
 /// An answer.
@@ -90,6 +82,9 @@ pub struct DecideAnswer<'a> {
     /// What to do next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'a str>,
+    /// All of it in one sentence, for the model: whoever blocks the call hands it over as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Whether the same call may be allowed later without a change of policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retryable: Option<bool>,
@@ -108,77 +103,9 @@ pub enum Decision {
     Deny,
 }
 
-/// Why nothing was decided.
-#[derive(Debug, Serialize)]
-struct Problem {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'static str,
-    code: Code,
-    detail: String,
-    #[serde(skip)]
-    status: StatusCode,
-}
-
-impl Problem {
-    fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind: "https://clawlock.dev/bad-request", title, code: Code::BadRequest, detail: detail.into(), status }
-    }
-}
-
-/// Serves one connection.
-pub(super) async fn serve<S>(gate: Arc<AgentGate>, stream: S, transport: Transport, drain: Watcher)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    super::http::serve(stream, drain, move |request| {
-        let gate = gate.clone();
-        async move {
-            match gate.answer(request, transport).await {
-                Ok(answer) => json(StatusCode::OK, "application/json", answer),
-                Err(problem) => {
-                    let body = serde_json::to_vec(&problem).expect("a problem has only strings");
-                    json(problem.status, "application/problem+json", body.into())
-                }
-            }
-        }
-    })
-    .await;
-}
-
-fn json(status: StatusCode, kind: &'static str, body: Bytes) -> Response<GateBody> {
-    let mut response = Response::new(GateBody::full(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 impl AgentGate {
-    async fn answer(&self, request: Request<Incoming>, transport: Transport) -> Result<Bytes, Problem> {
-        let (parts, body) = request.into_parts();
-        check_origin(&parts.headers, transport)?;
-        if parts.uri.path() != "/v1/decide" || parts.uri.query().is_some() {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "Not found", "the only path here is /v1/decide"));
-        }
-        if parts.method != Method::POST {
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", "use POST"));
-        }
-        if !is_json(&parts.headers) {
-            let detail = "the Content-Type must be application/json";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Wrong content type", detail));
-        }
-        let body = read(body, DECIDE_REQUEST, BODY_TIMEOUT, |_| true).await.map_err(|error| match error {
-            ReadError::TooLarge(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", error.to_string()),
-            ReadError::Timeout(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "Body too slow", error.to_string()),
-            ReadError::Broken | ReadError::NoRoom => {
-                Problem::new(StatusCode::BAD_REQUEST, "Body broke off", error.to_string())
-            }
-        })?;
-        self.decide_once(&body).await
-    }
-
-    async fn decide_once(&self, body: &[u8]) -> Result<Bytes, Problem> {
+    /// Answers a question; one that is repeated gets its first answer.
+    pub(super) async fn decide_once(&self, body: &[u8]) -> Result<Bytes, Problem> {
         let request = parse(body)?;
         let active = self.decider.policies().active(&self.identity);
         let generation = active.as_ref().map_or(0, |(policy, _)| policy.generation());
@@ -192,9 +119,9 @@ impl AgentGate {
             if matches!(&verdict, Verdict::Deny(denial) if denial.code.retryable()) {
                 self.replays.forget(&request.request_id);
             }
-            encode(&request.request_id, &verdict)
+            Answer::new(encode(&request.request_id, &verdict), allowed(&verdict, &request.tool))
         });
-        Ok(answer.await.clone())
+        Ok(answer.await.bytes.clone())
     }
 
     async fn decide_tool(
@@ -203,7 +130,8 @@ impl AgentGate {
         active: Result<(Arc<Policy>, u64), Denial>,
         request: &DecideRequest<'_>,
     ) -> Verdict {
-        let action = ActionRecord::Tool { tool: bounded(&request.tool) };
+        let call_id = request.call_id.as_deref().map(bounded);
+        let action = ActionRecord::Tool { tool: bounded(&request.tool), call_id };
         let verdict = match active {
             Err(denial) => Verdict::Deny(denial),
             Ok((policy, now_ms)) => {
@@ -231,29 +159,50 @@ impl AgentGate {
 }
 
 fn parse(body: &[u8]) -> Result<DecideRequest<'_>, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "Bad request", detail);
-    let request: DecideRequest<'_> =
-        serde_json::from_slice(body).map_err(|error| bad(format!("the body is no decide request: {error}")))?;
-    let DecideRequest { version, request_id, tool, args, requester, run, model } = &request;
-    if *version != API_VERSION {
-        return Err(bad(format!("version: {version} is not known; this gate speaks {API_VERSION}")));
-    }
-    if request_id.is_empty() || request_id.len() > REQUEST_ID || !request_id.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(bad(format!("requestId: 1 to {REQUEST_ID} visible ASCII characters are needed")));
-    }
+    let request: DecideRequest<'_> = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad(format!("the body is no decide request: {error}")))?;
+    let DecideRequest { version, request_id, tool, args, requester, run, model, call_id } = &request;
+    check_version(*version)?;
+    check_id(request_id)?;
     if tool.is_empty() || tool.len() > TOOL_NAME || tool.chars().any(char::is_control) {
-        return Err(bad(format!("tool: 1 to {TOOL_NAME} bytes without control characters are needed")));
+        return Err(Problem::bad(format!("tool: 1 to {TOOL_NAME} bytes without control characters are needed")));
     }
     for (field, claim) in [("requester", requester), ("run", run), ("model", model)] {
         let wrong = |text: &str| text.is_empty() || text.len() > CLAIM || text.chars().any(char::is_control);
         if claim.as_deref().is_some_and(wrong) {
-            return Err(bad(format!("{field}: 1 to {CLAIM} bytes without control characters are needed")));
+            return Err(Problem::bad(format!("{field}: 1 to {CLAIM} bytes without control characters are needed")));
         }
     }
     if !args.get().starts_with('{') {
-        return Err(bad("args: a JSON object is needed".to_owned()));
+        return Err(Problem::bad("args: a JSON object is needed"));
+    }
+    let fits = |id: &str| !id.is_empty() && id.len() <= CALL_ID && !id.chars().any(char::is_control);
+    if call_id.as_deref().is_some_and(|id| !fits(id)) {
+        return Err(Problem::bad(format!("callId: 1 to {CALL_ID} bytes without control characters are needed")));
     }
     Ok(request)
+}
+
+/// A denial in one sentence: what, why (with the rule, when one refused) and what to do next.
+fn sentence(denial: &Denial) -> String {
+    let Denial { code: _, rule: _, generation: _, detail, hint, retry_after_ms: _ } = denial;
+    // What an agent made up stands in the detail; a control character in it would be a line of its own.
+    let detail: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("Blocked by policy: {detail}; {hint}.")
+}
+
+/// What an outcome can be reported of: a call that was allowed.
+fn allowed(verdict: &Verdict, tool: &str) -> Option<Allowed> {
+    let Verdict::Allow(permit) = verdict else { return None };
+    Some(Allowed { tool: bounded(tool), generation: permit.generation() })
+}
+
+/// Checks a request id.
+pub(super) fn check_id(id: &str) -> Result<(), Problem> {
+    if id.is_empty() || id.len() > REQUEST_ID || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Problem::bad(format!("requestId: 1 to {REQUEST_ID} visible ASCII characters are needed")));
+    }
+    Ok(())
 }
 
 fn encode(request_id: &str, verdict: &Verdict) -> Bytes {
@@ -271,63 +220,16 @@ fn encode(request_id: &str, verdict: &Verdict) -> Bytes {
         code: denial.map(|denial| denial.code),
         detail: denial.map(|denial| &*denial.detail),
         hint: denial.map(|denial| denial.hint),
+        message: denial.map(sentence),
         retryable: denial.map(|denial| denial.code.retryable()),
         retry_after: denial.and_then(crate::problem::retry_after),
     };
     serde_json::to_vec(&answer).expect("an answer has only strings").into()
 }
 
-fn is_json(fields: &HeaderMap) -> bool {
-    let kind = fields.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-}
-
-/// A page in a browser can reach loopback, but it always says where it comes from, or it reaches it
-/// under the page's own name.
-fn check_origin(fields: &HeaderMap, transport: Transport) -> Result<(), Problem> {
-    let refuse = |detail: &str| Err(Problem::new(StatusCode::FORBIDDEN, "Refused", detail));
-    if fields.contains_key(header::ORIGIN) || fields.contains_key("sec-fetch-site") {
-        return refuse("web pages may not ask");
-    }
-    if transport == Transport::Unix {
-        return Ok(());
-    }
-    let mut hosts = fields.get_all(header::HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    if hosts.next().is_some() || !matches!(name, "127.0.0.1" | "[::1]" | "localhost") {
-        return refuse("the Host must be 127.0.0.1, [::1] or localhost");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn class14_host_and_origin_matrix() {
-        for host in ["127.0.0.1:15021", "localhost:15021", "[::1]:15021", "localhost"] {
-            assert!(check_origin(&fields(&[("host", host)]), Transport::Tcp).is_ok(), "{host}");
-            let with_origin = fields(&[("host", host), ("origin", "http://evil.example")]);
-            assert!(check_origin(&with_origin, Transport::Tcp).is_err(), "{host}");
-            let fetch = fields(&[("host", host), ("sec-fetch-site", "cross-site")]);
-            assert!(check_origin(&fetch, Transport::Tcp).is_err(), "{host}");
-        }
-        for host in
-            ["evil.example", "evil.example:15021", "localhost.evil.example", "0.0.0.0:15021", "127.0.0.1.evil:1", ""]
-        {
-            assert!(check_origin(&fields(&[("host", host)]), Transport::Tcp).is_err(), "{host}");
-        }
-        assert!(check_origin(&fields(&[]), Transport::Tcp).is_err());
-        assert!(check_origin(&fields(&[]), Transport::Unix).is_ok());
-        assert!(check_origin(&fields(&[("origin", "null")]), Transport::Unix).is_err());
-    }
 
     fn detail(body: &str) -> String {
         parse(body.as_bytes()).unwrap_err().detail
@@ -350,6 +252,8 @@ mod tests {
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"model":1}"#, "no decide request"),
             (r#"{"version":1,"requestId":"a","tool":"exec","tool":"ls","args":{}}"#, "tool"),
             (r#"{"version":1,"requestId":"a","Tool":"exec","args":{}}"#, "Tool"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"callId":""}"#, "callId"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"callId":"a\nb"}"#, "callId"),
             (r#"{"version":"1","requestId":"a","tool":"exec","args":{}}"#, "line 1 column"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{}}{}"#, "trailing"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{}"#, "EOF"),

@@ -49,7 +49,11 @@ impl AgentGate {
         let (asked, permit) = self.decider.decide(asking, target, parts, body).await?;
         let (question, policy) = (asked.question.clone(), asked.policy.clone());
         let refuse = |denial: Denial| Box::new(Refused { denial, action: question.record(&policy) });
-        let guard = asked.guard(&self.decider, &permit);
+        self.check_plugin(&asked.upstream, &policy).map_err(refuse)?;
+        let mut guard = asked.guard(&self.decider, &permit);
+        if let Some(recheck) = self.plugin_recheck(&asked.upstream) {
+            guard = guard.and(recheck);
+        }
         let outgoing = outgoing(asked, asking, &guard, upgrade.is_some()).map_err(refuse)?;
         let micros = asking.started.elapsed().as_micros();
         let outgoing = with_latency(outgoing, u32::try_from(micros).unwrap_or(u32::MAX));

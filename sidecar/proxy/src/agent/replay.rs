@@ -1,6 +1,7 @@
 //! Answers of `/v1/decide` by request id: a client that repeats a request after a broken connection gets
 //! the first answer, and the log one record. A repeated id is decided anew once the policy has changed.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -12,7 +13,42 @@ use tokio::sync::OnceCell;
 use crate::limits::{DECIDE_REPLAY_TIME, DECIDE_REPLAYS};
 
 /// The place of one answer.
-pub(super) type Place = Arc<OnceCell<Bytes>>;
+pub(super) type Place = Arc<OnceCell<Answer>>;
+
+/// An answer, and what is still to be heard of its call.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// What the client gets.
+    pub(super) bytes: Bytes,
+    allowed: Option<Allowed>,
+    reported: AtomicBool,
+}
+
+/// A call that was allowed.
+#[derive(Clone, Debug)]
+pub(super) struct Allowed {
+    /// The tool, cut to the size of a record's field.
+    pub(super) tool: String,
+    /// Generation of the assignment by which it was allowed.
+    pub(super) generation: u64,
+}
+
+impl Answer {
+    pub(super) fn new(bytes: Bytes, allowed: Option<Allowed>) -> Self {
+        Self { bytes, allowed, reported: AtomicBool::new(false) }
+    }
+
+    /// The call, if it was allowed and nobody has reported on it yet. Whoever gets it reports.
+    pub(super) fn claim(&self) -> Option<Allowed> {
+        let allowed = self.allowed.clone()?;
+        (!self.reported.swap(true, Ordering::AcqRel)).then_some(allowed)
+    }
+
+    /// Takes a claim back: the report could not be recorded.
+    pub(super) fn unclaim(&self) {
+        self.reported.store(false, Ordering::Release);
+    }
+}
 
 struct Entry {
     body: Digest,
@@ -53,6 +89,12 @@ impl Replays {
         Ok(place)
     }
 
+    /// The place of an answer that was given, however long ago.
+    pub(super) fn given(&self, id: &str) -> Option<Place> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(id).map(|entry| entry.place.clone())
+    }
+
     /// Forgets an answer that another try may improve.
     pub(super) fn forget(&self, id: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop(id);
@@ -67,9 +109,9 @@ mod tests {
     fn the_same_request_finds_its_answer_and_another_one_conflicts() {
         let replays = Replays::new();
         let first = replays.place("a", b"{}", 1).unwrap();
-        first.set(Bytes::from_static(b"answer")).unwrap();
-        assert_eq!(replays.place("a", b"{}", 1).unwrap().get().unwrap(), "answer");
-        assert_eq!(replays.place("a", b"{ }", 1).unwrap_err(), Conflict);
+        first.set(Answer::new(Bytes::from_static(b"answer"), None)).unwrap();
+        assert_eq!(replays.place("a", b"{}", 1).unwrap().get().unwrap().bytes, "answer");
+        assert_eq!(replays.place("a", b"{ }", 1).map(|_| ()), Err(Conflict));
         assert!(replays.place("a", b"{}", 2).unwrap().get().is_none(), "a new generation decides anew");
     }
 

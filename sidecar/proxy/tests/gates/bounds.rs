@@ -202,6 +202,7 @@ impl Signer {
                 service_account: "default".to_owned(),
                 labels: BTreeMap::from([("team".to_owned(), label.to_owned())]),
             },
+            plugin_optional: None,
             digests: vec![codec::digest(&self.document)],
             generation,
             issued_at_ms,

@@ -52,6 +52,9 @@ async fn tools_are_allowed_blocked_and_unknown_ones_denied() {
     let blocked = ask(&world, question("2", "exec", &json!({"command": "rm -rf /"}))).await.json();
     assert_eq!((&blocked["decision"], &blocked["rule"]), (&"deny".into(), &"no-rm".into()));
     assert_eq!(blocked["code"], "TierBlock");
+    let message = blocked["message"].as_str().unwrap();
+    assert!(message.contains("rule no-rm") && message.ends_with('.') && !message.contains('\n'), "{message}");
+    assert!(message.contains(blocked["hint"].as_str().unwrap()) && allowed.get("message").is_none(), "{message}");
     let asked = ask(&world, question("3", "write", &json!({}))).await.json();
     assert_eq!((&asked["decision"], &asked["code"]), (&"deny".into(), &"ApprovalUnavailable".into()));
     let unknown = ask(&world, question("4", "browser", &json!({}))).await.json();

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use clawlock_audit::JsonLines;
 use clawlock_policy::document::{
-    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, RuleDoc, Scheme, SecretKey,
-    TenantDoc, Tier, UpstreamDoc,
+    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme,
+    SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::ticket::Reading;
@@ -180,6 +180,7 @@ pub(crate) struct World {
     pub(crate) gateway_table: Arc<PolicyTable>,
     key: SigningKey,
     generation: AtomicU64,
+    plugin_optional: Mutex<Option<String>>,
     gateway_drain: Mutex<Option<Drain>>,
     _agent_drain: Drain,
 }
@@ -250,6 +251,7 @@ impl World {
             gateway_table,
             key,
             generation: AtomicU64::new(0),
+            plugin_optional: Mutex::new(None),
             gateway_drain: Mutex::new(Some(gateway_drain)),
             _agent_drain: agent_drain,
         };
@@ -262,6 +264,11 @@ impl World {
         let (assignment, documents) = self.sign(documents, 12 * HOUR_MS);
         self.gateway_table.install(&assignment, &documents).unwrap();
         self.agent_table.install(&assignment, &documents).unwrap();
+    }
+
+    /// By which entry the agent needs no plugin, from the next assignment on.
+    pub(crate) fn plugin_optional(&self, entry: Option<&str>) {
+        *self.plugin_optional.lock().unwrap() = entry.map(str::to_owned);
     }
 
     /// A signed assignment of the next generation with its signed documents.
@@ -281,6 +288,7 @@ impl World {
                 service_account: "default".to_owned(),
                 labels: BTreeMap::new(),
             },
+            plugin_optional: self.plugin_optional.lock().unwrap().clone(),
             digests,
             generation,
             issued_at_ms: now,
@@ -322,6 +330,7 @@ pub(crate) fn loopback() -> IpAddr {
 pub(crate) fn vendor(port: u16, ca_pem: &str) -> UpstreamDoc {
     UpstreamDoc {
         name: "vendor".to_owned(),
+        protocol: Protocol::Http,
         scheme: Scheme::Https,
         hosts: vec![HOST.to_owned()],
         port,
