@@ -128,6 +128,18 @@ pub(crate) struct LintArgs {
     pub(crate) output: Format,
 }
 
+/// Whether COMMAND gets the guard plugin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Guard {
+    /// When COMMAND starts OpenClaw by its name
+    #[default]
+    Auto,
+    /// In any case: COMMAND starts OpenClaw in a way that does not show
+    Always,
+    /// Not at all
+    Never,
+}
+
 /// Which agent is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct AgentArgs {
@@ -307,6 +319,9 @@ pub(crate) struct DevArgs {
     /// Another TCP port that COMMAND may connect to, at any address; may be repeated
     #[arg(long = "allow-port", value_name = "PORT")]
     pub(crate) allow_ports: Vec<NonZeroU16>,
+    /// Put the guard plugin under COMMAND, an OpenClaw: with a configuration that keeps the plugin in force
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) guard: Guard,
     /// Run COMMAND without Landlock: it can then open connections past the gates
     #[arg(long)]
     pub(crate) no_landlock: bool,

@@ -7,6 +7,7 @@ mod events;
 mod gates;
 mod install;
 mod last_good;
+mod openclaw;
 mod pki;
 mod reload;
 mod state;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use clawlock_audit::Record;
 use clawlock_compile::Pod;
 use clawlock_launch::{Confinement, Report};
+use clawlock_policy::document::Protocol;
 use clawlock_proxy::intercept::InterceptionCa;
 use clawlock_proxy::limits::DRAIN_TIMEOUT;
 use rustix::process::{DumpableBehavior, Signal, geteuid, set_dumpable_behavior};
@@ -29,7 +31,7 @@ use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::DevArgs;
+use crate::args::{DevArgs, Guard};
 use crate::problem::Problem;
 use crate::secret::{SecretText, Secrets};
 use crate::{agent, folder};
@@ -40,6 +42,7 @@ use events::{Event, Printer, Ready, Teller};
 use gates::{Gates, Parts};
 use install::Installer;
 use last_good::{Applied, LastGood};
+use openclaw::Guarded;
 use reload::{Reloader, Reloading, Selected, Told, look, missing_credentials};
 use state::{Homes, State};
 use watch::{Fingerprint, Stopper, Watch};
@@ -175,12 +178,17 @@ async fn serve(
         Parts { sockets, ca, secrets: secrets.clone(), resolve: args.resolve.clone(), log: &log, shown: records };
     let mut gates = Gates::start(parts, &installer).await?;
 
-    let (plan, fence) = plan(&args, &places, &secrets)?;
+    let guarded = guards(&args).then(|| openclaw::prepare(&state)).transpose()?;
+    let (plan, fence) = plan(&args, &places, &secrets, guarded.as_ref())?;
     let Told { problems, notices } = &told;
+    let guard_notices = match &guarded {
+        Some(guarded) => guarded.notices.clone(),
+        None => silent_models(&installer).into_iter().collect(),
+    };
     if !problems.is_empty() {
         teller.tell(Event::Problems { problems: problems.clone(), kept: Vec::new() });
     }
-    for message in notices {
+    for message in notices.iter().chain(&guard_notices) {
         teller.tell(Event::Notice { message: message.clone() });
     }
     teller.tell(Event::Ready(Box::new(Ready {
@@ -195,7 +203,7 @@ async fn serve(
         decide_socket: places.socket,
         admin: format!("http://{admin}"),
         ca: places.ca,
-        unconfined: unconfined(&args, fence, &secrets, &env_file, places.node_option),
+        unconfined: unconfined(&args, fence, &secrets, &env_file, places.node_option, guarded.is_some()),
         env_file,
         log: log.clone(),
         confined: fence.map(|fence| fence.to_string()),
@@ -237,8 +245,34 @@ async fn live(plan: Option<Plan>, signals: &mut Signals, teller: &Teller) -> Res
     Ok((ExitCode::from(exit_code(status)), LAST_TASKS))
 }
 
+/// Whether the guard plugin is put under the command.
+fn guards(args: &DevArgs) -> bool {
+    match args.guard {
+        Guard::Auto => openclaw::is_openclaw(&args.command),
+        Guard::Always => true,
+        Guard::Never => false,
+    }
+}
+
+/// What to say when language models are out of reach, since nobody will send heartbeats.
+fn silent_models(installer: &Installer) -> Option<String> {
+    let (policy, _) = installer.agent().active(installer.identity()).ok()?;
+    let mut models = policy.upstreams().filter(|upstream| upstream.protocol == Protocol::Llm);
+    let model = models.next().filter(|_| policy.plugin_optional().is_none())?;
+    Some(format!(
+        "upstream {} is a language model, out of reach without the guard plugin: start OpenClaw as COMMAND, or list the \
+         agent in agents.pluginOptional of the TenantGateway",
+        model.name
+    ))
+}
+
 /// What to start, and what the kernel will enforce on it.
-fn plan(args: &DevArgs, places: &Places, secrets: &Secrets) -> Result<(Option<Plan>, Option<Report>), String> {
+fn plan(
+    args: &DevArgs,
+    places: &Places,
+    secrets: &Secrets,
+    guarded: Option<&Guarded>,
+) -> Result<(Option<Plan>, Option<Report>), String> {
     if args.command.is_empty() {
         return Ok((None, None));
     }
@@ -255,11 +289,13 @@ fn plan(args: &DevArgs, places: &Places, secrets: &Secrets) -> Result<(Option<Pl
         (Some(program), fence)
     };
     let node_options = std::env::var("NODE_OPTIONS").ok();
+    let mut variables = environment::variables(places, node_options.as_deref());
+    variables.extend(guarded.into_iter().flat_map(|guarded| guarded.variables.iter().cloned()));
     let plan = Plan {
         command: args.command.clone(),
         launcher,
         ports,
-        variables: environment::variables(places, node_options.as_deref()),
+        variables,
         without: secrets.variables().map(str::to_owned).collect(),
     };
     Ok((Some(plan), Some(fence)))
@@ -272,6 +308,7 @@ fn unconfined(
     secrets: &Secrets,
     env_file: &Path,
     node_option: bool,
+    guarded: bool,
 ) -> Vec<String> {
     let mut open: Vec<String> = match fence {
         Some(fence) => fence.unconfined().iter().map(|text| (*text).to_owned()).collect(),
@@ -283,8 +320,13 @@ fn unconfined(
     };
     open.extend(args.allow_ports.iter().map(|port| format!("TCP port {port} is open at every address (--allow-port)")));
     open.push(
-        "tool calls are decided when the agent asks /v1/decide; one that does not ask is held at the network only"
-            .into(),
+        if guarded {
+            "the guard plugin and its configuration are files of this user: an agent that changes them runs tools unasked, \
+             until it needs a language model (upstreams of protocol LLM)"
+        } else {
+            "tool calls are decided when the agent asks /v1/decide; one that does not ask is held at the network only"
+        }
+        .into(),
     );
     open.push(
         "the agent is the same user: it can read this user's files, the key of the interception CA among them".into(),

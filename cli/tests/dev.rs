@@ -281,6 +281,35 @@ fn a_node_that_does_not_know_the_option_is_not_given_it() {
 }
 
 #[test]
+fn an_openclaw_gets_the_guard_and_a_configuration_that_keeps_it() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let state = tempfile::tempdir().unwrap();
+    let own = state.path().join("own.json");
+    fs::write(&own, "{plugins: {enabled: false}, gateway: {mode: 'local'}, /* mine */}").unwrap();
+    let script = "test \"$OPENCLAW_CONFIG_READONLY\" = 1 && cat \"$OPENCLAW_CONFIG_PATH\"";
+    let run = |guard: &str| {
+        let mut command = command(folder.path(), state.path(), &["--guard", guard, "--", "sh", "-c", script]);
+        command.env("OPENCLAW_CONFIG_PATH", &own).output().unwrap()
+    };
+    let guarded = run("always");
+    let told = String::from_utf8(guarded.stderr).unwrap();
+    assert!(told.contains("plugins.enabled: true: the guard is a plugin"), "{told}");
+    let config: Value = serde_json::from_slice(&guarded.stdout).unwrap();
+    assert_eq!((&config["plugins"]["enabled"], &config["gateway"]["mode"]), (&true.into(), &"local".into()));
+    let plugin = config["plugins"]["load"]["paths"][0].as_str().unwrap();
+    assert!(fs::read_to_string(format!("{plugin}/openclaw.plugin.json")).unwrap().contains("clawlock-guard"));
+    assert_eq!(config["plugins"]["entries"]["clawlock-guard"]["enabled"], true);
+    // Neither without being asked, nor for a command that is no OpenClaw.
+    for guard in ["never", "auto"] {
+        assert_eq!(run(guard).status.code(), Some(1), "{guard}");
+    }
+    fs::write(&own, "{plugins: {$include: './x.json5'}}").unwrap();
+    let refused = run("always");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("$include"), "{refused:?}");
+}
+
+#[test]
 fn a_command_that_a_signal_ends_gives_128_and_the_signal() {
     assert_eq!(under_gates(&[], "kill -TERM $$").0, Some(143));
 }
