@@ -7,7 +7,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { startDev, writePolicies } from "./lib/clawlock.mjs";
 import { prepare } from "./lib/openclaw.mjs";
-import { endAll, startServer } from "./lib/processes.mjs";
+import { end, endAll, startServer } from "./lib/processes.mjs";
 import { Report } from "./lib/report.mjs";
 import { STEPS } from "./lib/steps.mjs";
 import { Seen } from "./lib/upstreams.mjs";
@@ -69,17 +69,25 @@ async function build(report) {
       const temporary = fs.readdirSync(os.tmpdir()).filter((name) => /^(openclaw|clawlock)/.test(name));
       return [...temporary.map((name) => path.join(os.tmpdir(), name)).filter(ours), path.dirname(this.ready.ca)];
     },
-    start() {
-      const dev = startDev({
-        ...{ run, folder },
+    openclaw: needed("DEMO_OPENCLAW"),
+    end,
+    /** Starts clawlock dev in a folder of its own, with an agent under it. */
+    startDev: ({ run: at, agent: own, command, more }) =>
+      startDev({
+        ...{ folder, command, more },
+        run: at,
         binary: path.join(needed("DEMO_BIN"), "clawlock"),
         secrets: { "model/key": "env:DEMO_MODEL_KEY", "payments/token": `file:${path.join(secrets, "payments-token")}` },
         hosts: HOSTS,
-        ports: [agent.port],
-        env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: path.join(runs, "../compile-cache"), ...agent.env, DEMO_MODEL_KEY: keys.model },
+        ports: [own.port],
+        env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: path.join(runs, "../compile-cache"), ...own.env, DEMO_MODEL_KEY: keys.model },
+        cwd: own.workspace,
+      }),
+    start() {
+      const dev = this.startDev({
+        ...{ run, agent },
         // SIGUSR1 would open Node's inspector to every process of the same user.
-        command: [process.execPath, "--disable-sigusr1", needed("DEMO_OPENCLAW"), "gateway", "run"],
-        cwd: agent.workspace,
+        command: [process.execPath, "--disable-sigusr1", this.openclaw, "gateway", "run"],
       });
       Object.assign(this, { dev: dev.process, decisions: dev.decisions, events: dev.events });
     },

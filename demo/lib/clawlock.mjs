@@ -26,14 +26,14 @@ export function replaceFile(file, text) {
 }
 
 /** Starts `clawlock dev` with a command under it. */
-export function startDev({ binary, run, folder, secrets, hosts, ports, env, command, cwd }) {
+export function startDev({ binary, run, folder, secrets, hosts, ports, env, command, cwd, more = [] }) {
   const log = path.join(run, "decisions.jsonl");
   fs.writeFileSync(log, "", { mode: 0o600 });
   const args = ["dev", "--folder", folder, "--state-dir", path.join(run, "state"), "--log", log, "--output", "json"];
   for (const [name, source] of Object.entries(secrets)) args.push("--secret", `${name}=${source}`);
   for (const host of hosts) args.push("--resolve", `${host}:127.0.0.1`);
   for (const port of ports) args.push("--allow-port", String(port));
-  const process = start("clawlock", binary, [...args, "--", ...command], { run, env, cwd });
+  const process = start("clawlock", binary, [...args, ...more, "--", ...command], { run, env, cwd });
   return { process, decisions: new Decisions(log), events: () => events(path.join(run, "clawlock.log")) };
 }
 

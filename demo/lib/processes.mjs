@@ -50,8 +50,12 @@ export function alive(entry) {
 
 /** Ends everything that was started, the newest first, and says so when something needed force. */
 export async function endAll() {
-  for (const entry of children.splice(0).reverse()) {
-    if (entry.exit !== null) continue;
+  for (const entry of children.splice(0).reverse()) await end(entry);
+}
+
+/** Ends one program and what it has started. */
+export async function end(entry) {
+  if (entry.exit === null) {
     // Noted before: a process whose parent is gone can no longer be found from here.
     const members = family(entry.pid);
     entry.child.kill("SIGTERM");

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { decide } from "../decide-client.mjs";
 import { replaceFile } from "./clawlock.mjs";
+import { ownTools, rewriteConfiguration, switchOff, withoutPlugin } from "./guard.mjs";
 import { PLACEHOLDER_KEY, shell, started, streamedTurn, tool, turn } from "./openclaw.mjs";
 import { environment, family } from "./proc.mjs";
 import { alive } from "./processes.mjs";
@@ -340,6 +341,7 @@ export const STEPS = [
   ["a streamed model call, with a key that the agent never had", modelCall],
   ["decide API: an allowed exec", decideAllowed],
   ["decide API: a blocked exec", decideBlocked],
+  ["OpenClaw's own tools: allowed and blocked", ownTools],
   ["OpenClaw's shell, curl: allowed operations", allowedOperation],
   ["OpenClaw's shell, curl: blocked operations", blockedOperation],
   ["OpenClaw's shell, curl: a host that is no upstream", unknownHost],
@@ -351,5 +353,8 @@ export const STEPS = [
   ["a broken edit keeps the last good policy", brokenEdit],
   ["the agent is halted", halt],
   ["the agent is resumed", resume],
+  ["the agent switches the plugin off", switchOff],
+  ["the agent rewrites its configuration", rewriteConfiguration],
+  ["OpenClaw without its plugin", withoutPlugin],
   ["where the keys are", canary],
 ];
