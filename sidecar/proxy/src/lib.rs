@@ -25,6 +25,7 @@ pub mod hop;
 pub mod intercept;
 pub mod limits;
 mod listen;
+pub mod llm;
 mod meter;
 pub mod metrics;
 pub mod policies;
