@@ -102,8 +102,9 @@ impl Sidecar {
         let (outbox, reports) = mpsc::channel(REPORTS);
         let gauges = Gauges::default();
         let metrics = Arc::new(gauges.with_gate());
-        let gate =
-            Arc::new(AgentGate::new(identity.clone(), table.clone(), audit, metrics.clone(), hop.clone(), ca.clone()));
+        let gate = AgentGate::new(identity.clone(), table.clone(), audit, metrics.clone(), hop.clone(), ca.clone());
+        let gate = gate.remembering(&places.private);
+        let gate = Arc::new(gate.map_err(|error| format!("what is known of the agent's tool calls: {error}"))?);
 
         let (listeners, health_listener, addresses) = listen(&places, ca.bundle_pem()).await?;
         let drain = Drain::new();

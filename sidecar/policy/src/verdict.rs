@@ -153,6 +153,13 @@ codes! {
     NotIsolated => true, "Egress not isolated";
     /// The upstream is a language model, and the agent's guard plugin has not reported itself for 15 seconds.
     PluginSilent => true, "Guard plugin silent";
+    /// The agent sent a model the result of a tool call that was never decided, or of a blocked one; it is halted.
+    Disobeyed => false, "Agent disobeyed";
+    /// A request to a model carries a tool's result that cannot be compared with what was decided: its call is too old,
+    /// or was decided with other arguments than the model's.
+    ToolResultUnknown => false, "Tool result unknown";
+    /// The upstream is a language model, and the request is none of its interfaces and no operation.
+    EndpointRefused => false, "Endpoint refused";
     /// The request is malformed or has more than one possible reading.
     BadRequest => false, "Request refused";
     /// Authority, Host and server name (SNI) disagree.

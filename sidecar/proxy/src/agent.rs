@@ -3,6 +3,7 @@
 
 mod api;
 mod connect;
+mod crosscheck;
 mod decide_api;
 mod forward;
 mod heartbeat;
@@ -11,6 +12,8 @@ mod outcome;
 mod peek;
 mod replay;
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use clawlock_audit::{AuditSink, Gate};
@@ -36,6 +39,7 @@ pub struct AgentGate {
     ca: Arc<InterceptionCa>,
     replays: replay::Replays,
     heartbeats: Arc<heartbeat::Heartbeats>,
+    crosscheck: Arc<crosscheck::CrossCheck>,
 }
 
 /// Where the gate listens. Every one of them is for the agent's pod alone.
@@ -62,8 +66,21 @@ impl AgentGate {
         ca: Arc<InterceptionCa>,
     ) -> Self {
         let decider = Decider::new(Gate::Agent, policies, audit, metrics);
+        let crosscheck = Arc::new(crosscheck::CrossCheck::new(decider.metrics().clone()));
         let (replays, heartbeats) = (replay::Replays::new(), Arc::default());
-        Self { identity, decider, hop: hop.into(), ca, replays, heartbeats }
+        Self { identity, decider, hop: hop.into(), ca, replays, heartbeats, crosscheck }
+    }
+
+    /// Goes on with what a folder holds about the agent's tool calls, and whether it was halted, and writes both there:
+    /// they outlive this process. The agent must not reach the folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub fn remembering(self, folder: &Path) -> io::Result<Self> {
+        if let Some(denial) = self.crosscheck.remember(folder)? {
+            self.decider.policies().halt(denial);
+        }
+        Ok(self)
     }
 
     /// Serves until the drain begins.

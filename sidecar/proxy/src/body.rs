@@ -22,6 +22,20 @@ use crate::upstream::redact::RedactStream;
 /// Why a body broke off.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
+/// Reads a body on its way. What it refuses goes no further.
+pub trait Inspect: Send + Sync {
+    /// The next bytes, before they go on.
+    ///
+    /// # Errors
+    /// When they must not.
+    fn data(&mut self, bytes: &Bytes) -> Result<(), BodyError>;
+    /// There are no more.
+    ///
+    /// # Errors
+    /// When the body must not end here.
+    fn end(&mut self) -> Result<(), BodyError>;
+}
+
 /// A body that a gate sends.
 pub enum GateBody {
     /// Known bytes.
@@ -38,6 +52,7 @@ pub struct Stream {
     _watch: Option<oneshot::Sender<Infallible>>,
     guard: Guard,
     redact: Option<RedactStream>,
+    inspect: Option<Box<dyn Inspect>>,
     // Whether trailers of it may pass.
     trailers: bool,
     // Trailers that wait until the redactor's tail is out.
@@ -89,6 +104,22 @@ impl GateBody {
         self
     }
 
+    /// Likewise, and has it read on the way.
+    ///
+    /// # Errors
+    /// When it is known already, and must not go on.
+    pub fn inspected(mut self, mut inspect: Box<dyn Inspect>) -> Result<Self, BodyError> {
+        match &mut self {
+            Self::Stream(stream) => stream.inspect = Some(inspect),
+            Self::Full(full) => {
+                let known = full.clone().into_inner().unwrap_or_default();
+                inspect.data(&known)?;
+                inspect.end()?;
+            }
+        }
+        Ok(self)
+    }
+
     /// Passes on a response's body, and hides a credential.
     #[must_use]
     pub fn redacted(inner: Incoming, guard: Guard, redact: RedactStream) -> Self {
@@ -121,7 +152,9 @@ impl Body for GateBody {
             Self::Full(full) => full.is_end_stream(),
             Self::Stream(stream) if stream.ended => stream.last.is_none(),
             Self::Stream(stream) => {
-                stream.redact.is_none() && lock(&stream.inner).as_ref().is_some_and(Incoming::is_end_stream)
+                stream.redact.is_none()
+                    && stream.inspect.is_none()
+                    && lock(&stream.inner).as_ref().is_some_and(Incoming::is_end_stream)
             }
         }
     }
@@ -156,7 +189,8 @@ impl Stream {
             });
             watch
         });
-        Self { inner, _watch: watch, guard, redact, trailers: true, last: None, ended: false, _open: None }
+        let (inspect, last, _open) = (None, None, None);
+        Self { inner, _watch: watch, guard, redact, inspect, trailers: true, last, ended: false, _open }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -177,6 +211,13 @@ impl Stream {
                 Poll::Ready(frame) => frame.transpose()?,
             };
             self.guard.moved();
+            if let Some(inspect) = &mut self.inspect {
+                match frame.as_ref().map(Frame::data_ref) {
+                    Some(Some(data)) => inspect.data(data)?,
+                    // Trailers, or nothing more.
+                    Some(None) | None => inspect.end()?,
+                }
+            }
             let frame = frame.filter(|frame| self.trailers || frame.is_data());
             let Some(redact) = &mut self.redact else {
                 self.ended = frame.is_none();

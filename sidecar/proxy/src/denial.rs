@@ -27,6 +27,11 @@ const fn hint(code: Code) -> &'static str {
             "start OpenClaw with the guard plugin; agents of another kind must be in the TenantGateway's \
              agents.pluginOptional"
         }
+        Code::Disobeyed => "a person must look at this agent and start its pod anew; nothing else opens the gate",
+        Code::ToolResultUnknown => "begin a new session; this one has tool calls that cannot be checked any more",
+        Code::EndpointRefused => {
+            "use chat completions, responses or messages, or ask the platform team for an operation"
+        }
         Code::BadRequest => "send the request in its one canonical form",
         Code::AuthorityMismatch => "use the same host and port in CONNECT, SNI and Host",
         Code::MethodRefused => "use another method; through CONNECT speak TLS or HTTP",

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::llm::ledger::{Fits, Objection};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
     gate: GateLabel,
@@ -71,6 +73,23 @@ pub(crate) enum Refusal {
     splice_time,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToolResultLabels {
+    judged: Judged,
+}
+
+/// What was found about a tool's result in a request to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the variants' names are the labels' values")]
+enum Judged {
+    allowed,
+    denial,
+    notice,
+    inherited,
+    unknown,
+    disobeyed,
+}
+
 impl EncodeLabelValue for GateLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
         let name = match self.0 {
@@ -98,6 +117,7 @@ pub struct Metrics {
     /// Streams that were closed because a new policy no longer allows them.
     pub(crate) revoked: Counter,
     refused: Family<RefusalLabels, Counter>,
+    tool_results: Family<ToolResultLabels, Counter>,
     /// Connections to the control API that are passed on now.
     pub(crate) spliced: Gauge<i64, AtomicI64>,
     /// Bytes that were passed on to and from the control API.
@@ -123,6 +143,7 @@ impl Metrics {
         let connections = Gauge::default();
         let revoked = Counter::default();
         let refused = Family::<RefusalLabels, Counter>::default();
+        let tool_results = Family::<ToolResultLabels, Counter>::default();
         let (spliced, spliced_bytes) = (Gauge::default(), Counter::default());
         registry.register("decisions", "Decisions by gate, verdict and code", decisions.clone());
         registry.register(
@@ -139,6 +160,7 @@ impl Metrics {
         registry.register("connections", "Connections of agents and sidecars open now", connections.clone());
         registry.register("revoked_streams", "Open streams closed by a change of policy", revoked.clone());
         registry.register("refused_connections", "Connections that the gateway refused, by reason", refused.clone());
+        registry.register("tool_results", "Results of tools in requests to models", tool_results.clone());
         registry.register("spliced_connections", "Connections to the control API open now", spliced.clone());
         registry.register_with_unit(
             "spliced",
@@ -146,12 +168,36 @@ impl Metrics {
             Unit::Bytes,
             spliced_bytes.clone(),
         );
-        Self { registry, decisions, shadowed, decision_seconds, connections, revoked, refused, spliced, spliced_bytes }
+        Self {
+            registry,
+            decisions,
+            shadowed,
+            decision_seconds,
+            connections,
+            revoked,
+            refused,
+            tool_results,
+            spliced,
+            spliced_bytes,
+        }
     }
 
     /// Counts a connection that was refused.
     pub(crate) fn refused(&self, reason: Refusal) {
         self.refused.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    /// Counts a tool's result in a request to a model.
+    pub(crate) fn tool_result(&self, judged: Result<Fits, &Objection>) {
+        let judged = match judged {
+            Ok(Fits::Allowed) => Judged::allowed,
+            Ok(Fits::Denial) => Judged::denial,
+            Ok(Fits::Notice) => Judged::notice,
+            Ok(Fits::Inherited) => Judged::inherited,
+            Err(Objection::Unknown(_)) => Judged::unknown,
+            Err(Objection::Disobeyed(_)) => Judged::disobeyed,
+        };
+        self.tool_results.get_or_create(&ToolResultLabels { judged }).inc();
     }
 
     /// Counts a decision.

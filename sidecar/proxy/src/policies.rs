@@ -109,6 +109,8 @@ pub struct PolicyTable {
     epoch: watch::Sender<u64>,
     // Set while the gate is closed: the answer to everything.
     closed: ArcSwapOption<Denial>,
+    // Set once the agent was halted: likewise.
+    halted: ArcSwapOption<Denial>,
 }
 
 impl PolicyTable {
@@ -124,6 +126,7 @@ impl PolicyTable {
             seen: Mutex::default(),
             epoch: watch::channel(0).0,
             closed: ArcSwapOption::empty(),
+            halted: ArcSwapOption::empty(),
         }
     }
 
@@ -147,6 +150,13 @@ impl PolicyTable {
     /// Opens the gate again: policies decide.
     pub fn open(&self) {
         self.closed.store(None);
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// Halts the agent: from now on whatever is asked is answered with this refusal, and open streams end.
+    /// Opening the gate does not end it. The first reason stays.
+    pub fn halt(&self, denial: Denial) {
+        self.halted.rcu(|halted| halted.clone().unwrap_or_else(|| Arc::new(denial.clone())));
         self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
@@ -272,6 +282,9 @@ impl PolicyTable {
     pub fn active(&self, identity: &SpiffeId) -> Result<(Arc<Policy>, u64), Denial> {
         let now_ms = self.now_ms();
         if let Some(denial) = &*self.closed.load() {
+            return Err(Denial::clone(denial));
+        }
+        if let Some(denial) = &*self.halted.load() {
             return Err(Denial::clone(denial));
         }
         let table = self.table.load();

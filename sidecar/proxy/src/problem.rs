@@ -102,6 +102,9 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::NoAssignment
         | Code::NotIsolated
         | Code::PluginSilent
+        | Code::Disobeyed
+        | Code::ToolResultUnknown
+        | Code::EndpointRefused
         | Code::MethodRefused
         | Code::AddressRefused => StatusCode::FORBIDDEN,
         Code::BadRequest => StatusCode::BAD_REQUEST,

@@ -203,16 +203,22 @@ impl Question {
     /// The record's action, with the operation's name by the policy that decided.
     #[must_use]
     pub fn record(&self, policy: &Policy) -> ActionRecord {
-        let operation = match self.facts(policy.caller(), 0).action {
-            Action::Http(action) => policy.operation(&action).cloned(),
-            Action::Tool(_) => None,
-        };
+        let operation = self.operation(policy);
         ActionRecord::Http {
             upstream: self.upstream.clone(),
             operation,
             method: bounded(self.method.as_str()),
             target: self.target.text(),
             path: bounded(self.path.as_str()),
+        }
+    }
+
+    /// The operation that it is, as `upstream.operation`.
+    #[must_use]
+    pub fn operation(&self, policy: &Policy) -> Option<Arc<str>> {
+        match self.facts(policy.caller(), 0).action {
+            Action::Http(action) => policy.operation(&action).cloned(),
+            Action::Tool(_) => None,
         }
     }
 

@@ -14,6 +14,8 @@ mod bounds;
 mod client;
 #[path = "gates/credential.rs"]
 mod credential;
+#[path = "gates/crosscheck.rs"]
+mod crosscheck;
 #[path = "gates/decide.rs"]
 mod decide;
 #[path = "gates/flood.rs"]

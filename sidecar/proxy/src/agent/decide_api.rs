@@ -16,6 +16,7 @@ use super::api::{API_VERSION, Problem, check_version};
 use super::replay::{Allowed, Answer};
 use crate::gate::{Asking, Refused};
 use crate::limits::REQUEST_ID;
+use crate::llm::ledger::Decided;
 
 /// Longest tool name in bytes.
 const TOOL_NAME: usize = 256;
@@ -51,8 +52,8 @@ pub struct DecideRequest<'a> {
     /// The model that made the call; 1 to 256 bytes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub model: Option<std::borrow::Cow<'a, str>>,
-    /// The id that the model gave the call, for the record: 1 to 1024 bytes without control characters. Absent when
-    /// the call has none.
+    /// The id that the model gave the call: 1 to 1024 bytes without control characters. Absent when the call has none.
+    /// A result that the model gets to see must be of a call that was decided under its id.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<std::borrow::Cow<'a, str>>,
 }
@@ -119,9 +120,21 @@ impl AgentGate {
             if matches!(&verdict, Verdict::Deny(denial) if denial.code.retryable()) {
                 self.replays.forget(&request.request_id);
             }
+            self.remember(&request, &verdict);
             Answer::new(encode(&request.request_id, &verdict), allowed(&verdict, &request.tool))
         });
         Ok(answer.await.bytes.clone())
+    }
+
+    /// What models get to see of the call is compared with this.
+    fn remember(&self, request: &DecideRequest<'_>, verdict: &Verdict) {
+        let Some(call_id) = &request.call_id else { return };
+        let denial = match verdict {
+            Verdict::Allow(_) => None,
+            Verdict::Ask(denial) | Verdict::Deny(denial) => Some(sentence(denial)),
+        };
+        let (tool, arguments) = (&*request.tool, request.args.get());
+        self.crosscheck.decided(Decided { call_id, tool, arguments, denial: denial.as_deref() });
     }
 
     async fn decide_tool(

@@ -1,5 +1,8 @@
 //! Deciding one request of the agent and passing it on to the gateway.
 
+use std::sync::Arc;
+
+use clawlock_audit::ActionRecord;
 use clawlock_policy::{Code, Denial};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -8,18 +11,20 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::AgentGate;
+use super::crosscheck::{self, AnswerCheck, Found, Reading, RequestCheck};
 use crate::body::GateBody;
 use crate::gate::{Asked, Asking, Held, Refused};
 use crate::guard::Guard;
 use crate::hop::HopError;
 use crate::hop::client::OpenStream;
 use crate::listen::Place;
+use crate::llm::Api;
 use crate::request::{Target, clean_headers};
 use crate::{denial, hop, problem, tunnel, websocket};
 
 impl AgentGate {
     /// Decides a request to a target; allowed, it goes to the gateway.
-    pub(super) async fn forward(&self, target: &Target, request: Request<Incoming>) -> Response<GateBody> {
+    pub(super) async fn forward(self: Arc<Self>, target: &Target, request: Request<Incoming>) -> Response<GateBody> {
         let asking = self.decider.asking(self.identity.clone());
         // Bound before it is matched on: the refusal's future then takes the place of this one.
         let passed = self.through(&asking, target, request).await;
@@ -33,7 +38,7 @@ impl AgentGate {
     }
 
     async fn through(
-        &self,
+        self: &Arc<Self>,
         asking: &Asking,
         target: &Target,
         mut request: Request<Incoming>,
@@ -46,7 +51,7 @@ impl AgentGate {
         });
         let (parts, body) = request.into_parts();
         // The gateway records what is allowed, when it decides again; the permit ends here.
-        let (asked, permit) = self.decider.decide(asking, target, parts, body).await?;
+        let (mut asked, permit) = self.decider.decide(asking, target, parts, body).await?;
         let (question, policy) = (asked.question.clone(), asked.policy.clone());
         let refuse = |denial: Denial| Box::new(Refused { denial, action: question.record(&policy) });
         self.check_plugin(&asked.upstream, &policy).map_err(refuse)?;
@@ -54,18 +59,72 @@ impl AgentGate {
         if let Some(recheck) = self.plugin_recheck(&asked.upstream) {
             guard = guard.and(recheck);
         }
+        let reading = crosscheck::reading(&mut asked, &policy, upgrade.is_some()).map_err(refuse)?;
         let outgoing = outgoing(asked, asking, &guard, upgrade.is_some()).map_err(refuse)?;
+        let (outgoing, found) = match reading {
+            Reading::Not => (outgoing, None),
+            Reading::As(api) => self.checked(api, outgoing, asking, question.record(&policy)),
+        };
         let micros = asking.started.elapsed().as_micros();
         let outgoing = with_latency(outgoing, u32::try_from(micros).unwrap_or(u32::MAX));
-        let response = guard
-            .run(std::pin::pin!(self.hop.send(outgoing)))
-            .await
+        let known = found.as_ref().is_some_and(|found| found.get().is_some());
+        let sent = if known { None } else { Some(guard.run(std::pin::pin!(self.hop.send(outgoing))).await) };
+        // What was found in the body is why it broke off, or why it was not sent.
+        match found.as_ref().and_then(|found| found.get()) {
+            None => {}
+            // It was recorded when it was found.
+            Some(denial) if denial.code == Code::Disobeyed => {
+                return Ok(problem::response(denial, &asking.request_id));
+            }
+            Some(denial) => return Err(refuse(denial.clone())),
+        }
+        let response = sent
+            .ok_or_else(|| refuse(denial::of(Code::BadRequest, "the request was not sent".to_owned())))?
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
             .map_err(|error| refuse(unavailable(&error)))?;
-        match upgrade {
-            Some(upgrade) if response.status() == StatusCode::OK => Ok(upgrade.answer(response, guard)),
-            _ => pass(response, guard).map_err(refuse),
+        match (upgrade, reading) {
+            (Some(upgrade), _) if response.status() == StatusCode::OK => Ok(upgrade.answer(response, guard)),
+            (_, Reading::Not) => pass(response, guard).map_err(refuse),
+            (_, Reading::As(api)) => self.pass_read(api, response, guard).map_err(refuse),
         }
+    }
+
+    /// Has a request to a model read on its way. Answers where it stands what was found.
+    fn checked(
+        self: &Arc<Self>,
+        api: Api,
+        request: Request<GateBody>,
+        asking: &Asking,
+        action: ActionRecord,
+    ) -> (Request<GateBody>, Option<Found>) {
+        let gate = self.clone();
+        let asking = Asking::named(asking.request_id.clone(), self.identity.clone());
+        // Called where the body is polled: the answer to it may have begun already.
+        let on_disobeyed = Box::new(move |denial: Denial| {
+            tracing::error!(detail = denial.detail, "the agent disobeyed and is halted");
+            gate.crosscheck.halted(&denial);
+            gate.decider.policies().halt(denial.clone());
+            tokio::spawn(async move {
+                gate.decider.refuse(&asking, Refused { denial, action }).await;
+            });
+        });
+        let check = RequestCheck::new(self.crosscheck.clone(), api, on_disobeyed);
+        let found = check.found();
+        let (parts, body) = request.into_parts();
+        // A body that is known already and must not go on: what was found says so.
+        let body = body.inspected(Box::new(check)).unwrap_or_else(|_| GateBody::empty());
+        (Request::from_parts(parts, body), Some(found))
+    }
+
+    /// Passes a model's answer on, read on its way.
+    fn pass_read(&self, api: Api, response: Response<Incoming>, guard: Guard) -> Result<Response<GateBody>, Denial> {
+        let check = AnswerCheck::new(self.crosscheck.clone(), api, &response)?;
+        let response = pass(response, guard)?;
+        let Some(check) = check else { return Ok(response) };
+        let (parts, body) = response.into_parts();
+        let body = body.inspected(Box::new(check));
+        let body = body.map_err(|error| denial::of(Code::UpstreamResponse, error.to_string()))?;
+        Ok(Response::from_parts(parts, body))
     }
 }
 

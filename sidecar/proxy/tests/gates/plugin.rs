@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clawlock_policy::document::{Document, MatchDoc, Protocol, RuleDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{Document, MatchDoc, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc};
 use clawlock_proxy::body::GateBody;
 use clawlock_proxy::limits::HEARTBEAT_MAX_AGE;
 use http::{Request, Response, StatusCode};
@@ -24,7 +24,8 @@ fn max_age_ms() -> u64 {
     u64::try_from(HEARTBEAT_MAX_AGE.as_millis()).unwrap()
 }
 
-async fn post(world: &World, path: &str, body: &Value) -> Answer {
+/// Asks the gate's own API.
+pub(crate) async fn ask(world: &World, path: &str, body: &Value) -> Answer {
     let tcp = TcpStream::connect(world.decide).await.unwrap();
     let request = Request::builder()
         .method("POST")
@@ -36,15 +37,24 @@ async fn post(world: &World, path: &str, body: &Value) -> Answer {
     Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await
 }
 
-async fn beat(world: &World, sequence: u64) -> StatusCode {
+/// The plugin reports itself.
+pub(crate) async fn beat(world: &World, sequence: u64) -> StatusCode {
     let hooks = json!(["trusted_tool_policy", "before_tool_call", "before_agent_run", "after_tool_call"]);
     let process = "00112233445566778899aabbccddeeff";
     let body = json!({"version": 1, "plugin": "0.1.0", "process": process, "sequence": sequence, "hooks": hooks});
-    post(world, "/v1/heartbeat", &body).await.status
+    ask(world, "/v1/heartbeat", &body).await.status
 }
 
 fn model(port: u16, ca: &TestCa) -> UpstreamDoc {
-    UpstreamDoc { protocol: Protocol::Llm, ..vendor(port, &ca.pem) }
+    let operation = |name: &str, path: &str| OperationDoc {
+        name: name.to_owned(),
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        category: None,
+        arguments: Vec::new(),
+    };
+    let operations = vec![operation("root", "/"), operation("events", "/events")];
+    UpstreamDoc { protocol: Protocol::Llm, operations, ..vendor(port, &ca.pem) }
 }
 
 async fn model_world() -> (World, Origin, TestCa) {
@@ -135,11 +145,11 @@ fn outcome(id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_is_recorded_once_beside_its_decision_and_changes_none() {
     let world = World::start(tools()).await;
-    assert_eq!(post(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
-    assert_eq!(post(&world, "/v1/decide", &question("b", "write")).await.json()["decision"], "deny");
-    assert_eq!(post(&world, "/v1/outcome", &outcome("a")).await.status, 200);
+    assert_eq!(ask(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
+    assert_eq!(ask(&world, "/v1/decide", &question("b", "write")).await.json()["decision"], "deny");
+    assert_eq!(ask(&world, "/v1/outcome", &outcome("a")).await.status, 200);
     for id in ["a", "b", "never-asked"] {
-        let refused = post(&world, "/v1/outcome", &outcome(id)).await;
+        let refused = ask(&world, "/v1/outcome", &outcome(id)).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{id}: {}", refused.text());
     }
     let records = world.log.records();
@@ -151,18 +161,18 @@ async fn an_outcome_is_recorded_once_beside_its_decision_and_changes_none() {
     assert_eq!(result["action"]["resultSha256"], "0123456789abcdef".repeat(4));
     assert_eq!(result["outcome"], json!({"verdict": "reported", "generation": 1}));
     // The same call is answered as before.
-    assert_eq!(post(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
-    assert_eq!(post(&world, "/v1/decide", &question("c", "write")).await.json()["decision"], "deny");
+    assert_eq!(ask(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
+    assert_eq!(ask(&world, "/v1/decide", &question("c", "write")).await.json()["decision"], "deny");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_could_not_be_recorded_can_be_sent_again() {
     let world = World::start(tools()).await;
-    assert_eq!(post(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
+    assert_eq!(ask(&world, "/v1/decide", &question("a", "exec")).await.json()["decision"], "allow");
     world.log.broken.store(true, Ordering::SeqCst);
-    assert_eq!(post(&world, "/v1/outcome", &outcome("a")).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask(&world, "/v1/outcome", &outcome("a")).await.status, StatusCode::SERVICE_UNAVAILABLE);
     world.log.broken.store(false, Ordering::SeqCst);
-    assert_eq!(post(&world, "/v1/outcome", &outcome("a")).await.status, 200);
+    assert_eq!(ask(&world, "/v1/outcome", &outcome("a")).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,12 +180,12 @@ async fn reports_are_small_and_strict() {
     let world = World::start(vec![tenant(), policy(vec![http_rule("none", "vendor", &[], &[], Tier::Block)])]).await;
     for path in ["/v1/heartbeat", "/v1/outcome"] {
         let large = json!({"version": 1, "plugin": "x".repeat(5000)});
-        assert_eq!(post(&world, path, &large).await.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert_eq!(ask(&world, path, &large).await.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
         for body in [json!({}), json!([]), json!(null), json!({"version": 1})] {
-            assert_eq!(post(&world, path, &body).await.status, StatusCode::BAD_REQUEST, "{path} {body}");
+            assert_eq!(ask(&world, path, &body).await.status, StatusCode::BAD_REQUEST, "{path} {body}");
         }
     }
-    assert_eq!(post(&world, "/v1/heartbeats", &json!({})).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(post(&world, "/v1/heartbeat?x=1", &json!({})).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&world, "/v1/heartbeats", &json!({})).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&world, "/v1/heartbeat?x=1", &json!({})).await.status, StatusCode::NOT_FOUND);
     assert!(world.log.records().is_empty());
 }
