@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { decide } from "../decide-client.mjs";
 import { replaceFile } from "./clawlock.mjs";
-import { ownTools, rewriteConfiguration, switchOff, withoutPlugin } from "./guard.mjs";
+import { ownTools, rewriteConfiguration, secondOpenClaw, switchOff, withoutPlugin } from "./guard.mjs";
 import { PLACEHOLDER_KEY, shell, started, streamedTurn, tool, turn } from "./openclaw.mjs";
 import { environment, family } from "./proc.mjs";
 import { alive } from "./processes.mjs";
@@ -356,5 +356,6 @@ export const STEPS = [
   ["the agent switches the plugin off", switchOff],
   ["the agent rewrites its configuration", rewriteConfiguration],
   ["OpenClaw without its plugin", withoutPlugin],
+  ["a second OpenClaw that asks nobody", secondOpenClaw],
   ["where the keys are", canary],
 ];
