@@ -26,6 +26,9 @@ pub const GATEWAY_AVAILABLE: &str = "GatewayAvailable";
 pub const EGRESS_ISOLATED: &str = "EgressIsolated";
 /// Every sidecar and gateway that needs it has the generation that is in force.
 pub const PROGRAMMED: &str = "Programmed";
+/// The guard plugin of every agent that needs one reports, and no agent disobeyed it. No part of `Ready`: agents that
+/// start have not reported yet.
+pub const PLUGIN_REPORTING: &str = "PluginReporting";
 
 /// Longest message of a condition (metav1.Condition).
 pub const MAX_MESSAGE: usize = 32_768;
@@ -41,7 +44,8 @@ pub struct TenantGatewayStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64")]
     pub observed_generation: Option<i64>,
-    /// Ready, Accepted, ResolvedRefs, CertificatesIssued, GatewayAvailable, EgressIsolated, Programmed.
+    /// Ready, Accepted, ResolvedRefs, CertificatesIssued, GatewayAvailable, EgressIsolated, Programmed,
+    /// PluginReporting.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

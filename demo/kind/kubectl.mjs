@@ -7,10 +7,10 @@ const WITHIN_MS = 120_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 
 /** Runs kubectl; answers what it printed. Throws with what it complained about. */
-export function kubectl(args, { input, user } = {}) {
+export function kubectl(args, { input, user, signal } = {}) {
   const all = user ? [...args, "--as", user, "--as-group", "system:authenticated"] : args;
   return new Promise((resolve, reject) => {
-    const child = execFile("kubectl", all, { timeout: WITHIN_MS, maxBuffer: MAX_OUTPUT_BYTES }, (error, stdout, stderr) => {
+    const child = execFile("kubectl", all, { timeout: WITHIN_MS, maxBuffer: MAX_OUTPUT_BYTES, signal }, (error, stdout, stderr) => {
       if (error) reject(new Error(`kubectl ${args.slice(0, 6).join(" ")}: ${(stderr || error.message).trim()}`));
       else resolve(stdout);
     });
@@ -29,7 +29,7 @@ export async function get(namespace, kind, name) {
 export const condition = (object, type) => object?.status?.conditions?.find((found) => found.type === type);
 
 /** A command in a pod; answers what it printed. */
-export const exec = (namespace, pod, container, command) => kubectl(["exec", "-n", namespace, pod, "-c", container, "--", ...command]);
+export const exec = (namespace, pod, container, command, more) => kubectl(["exec", "-n", namespace, pod, "-c", container, "--", ...command], more);
 
 /** Whether a command in a pod prints one of the values. It may print more than memory should hold. */
 export async function prints(namespace, pod, container, command, values) {

@@ -1,7 +1,9 @@
 // The steps of the story on Kubernetes, in their order. Each gets the world (`w`) and the means to tell what happens.
 import { check, seconds } from "../lib/report.mjs";
 import { until } from "../lib/wait.mjs";
+import { offSwitches, ownTools, pastVariables, secondOpenClaw } from "./guard.mjs";
 import { apply, condition, exec, get, kubectl, lines, prints } from "./kubectl.mjs";
+import { ask, shell } from "./openclaw.mjs";
 
 const RELEASE = "clawlock-system";
 const READY_WITHIN_MS = 180_000;
@@ -10,20 +12,6 @@ const CHANGE_WITHIN_MS = 30_000;
 const LOOK_MS = 250;
 
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-
-/** A question to OpenClaw through its own interface; answers what it said. */
-async function ask(w, ...question) {
-  const text = await exec("demo", w.pod, "openclaw", ["node", "/demo/kind/agent.mjs", ...question]);
-  return JSON.parse(text.trim().split("\n").at(-1));
-}
-
-/** A command in OpenClaw's own shell. */
-async function shell(w, tell, command) {
-  tell.sent(command);
-  const text = await ask(w, "tool", "exec", JSON.stringify({ command }));
-  tell.got(text);
-  return text;
-}
 
 function curl(method, url, body) {
   const data = body ? `-H 'content-type: application/json' -d ${quoted(body)} ` : "";
@@ -39,7 +27,7 @@ async function seen(service) {
   return entries;
 }
 
-const requests = async (service) => (await seen(service)).filter((entry) => entry.kind === "request");
+export const requests = async (service) => (await seen(service)).filter((entry) => entry.kind === "request");
 
 async function installed(_w, tell) {
   tell.sent(`kubectl get deployments -n ${RELEASE}`);
@@ -85,8 +73,13 @@ async function injected(w, tell) {
   proofs.slice(0, 3).forEach((line) => tell.note(line));
   const volumes = pod.spec.volumes.map(({ name }) => name);
   check(!volumes.some((name) => name.startsWith("kube-api-access")), "the pod has no token of the API server", volumes);
-  await until("the start of OpenClaw", OPENCLAW_WITHIN_MS, () => ask(w, "started"), 1_000);
+  await until("the start of OpenClaw", OPENCLAW_WITHIN_MS, () => ask(w, ["started"]), 1_000);
   tell.proof("OpenClaw says that it has started");
+  const gateway = await until("the guard plugin's report", OPENCLAW_WITHIN_MS, async () => {
+    const object = await get("demo-gateway", "tenantgateway", "demo");
+    return condition(object, "PluginReporting")?.status === "True" && object;
+  }, LOOK_MS);
+  tell.proof(`PluginReporting: ${condition(gateway, "PluginReporting").message}`);
 }
 
 async function modelCall(w, tell) {
@@ -109,7 +102,7 @@ async function modelCall(w, tell) {
 async function decide(w, tell) {
   for (const [command, decision, rule] of [["ls -l", "allow", "shell"], ["rm -rf /", "deny", "no-deletion"]]) {
     tell.sent(`POST /v1/decide exec ${JSON.stringify({ command })}`);
-    const answer = await ask(w, "decide", "exec", JSON.stringify({ command }));
+    const answer = await ask(w, ["decide", "exec", JSON.stringify({ command })]);
     tell.got(answer);
     check(answer.decision === decision && answer.rule === rule, `rule ${rule} says ${decision}`, answer);
   }
@@ -210,7 +203,7 @@ async function halted(w, tell) {
   const accepted = Date.now();
   const refused = await next();
   check(refused.status === 403, "the agent is halted", refused);
-  const answer = await ask(w, "decide", "read", "{}");
+  const answer = await ask(w, ["decide", "read", "{}"]);
   tell.got(answer);
   check(answer.code === "Halted" && JSON.stringify(answer).includes("INC-42"), "the answer has the halt's reason", answer);
   tell.sent("kubectl delete agenthalt inc-42");
@@ -245,11 +238,15 @@ export const STEPS = [
   ["an unchanged OpenClaw is injected, and starts once its isolation is proven", injected, true],
   ["a streamed model call, with a key that the agent never had", modelCall],
   ["decide API: allowed and blocked", decide],
+  ["OpenClaw's own tools: allowed, blocked, and the model is told why", ownTools],
   ["OpenClaw's shell: allowed operations", operations],
   ["OpenClaw's shell: blocked operations, and a host that is no upstream", blocked],
   ["past the sidecar: dropped by the network", dropped],
+  ["OpenClaw's shell: without the variables that lead to the sidecar", pastVariables],
+  ["OpenClaw's shell: the guard cannot be switched off", offSwitches],
   ["a rule is edited under an open stream", edited],
   ["an invalid edit is refused", refusedEdit],
   ["the agent is halted, and resumed", halted],
   ["where the keys are", keys],
+  ["a second OpenClaw, which asks nobody", secondOpenClaw],
 ];

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { configuration, environment } from "../lib/openclaw.mjs";
 import { Report } from "../lib/report.mjs";
 import { apply, kubectl } from "./kubectl.mjs";
-import { STEPS } from "./steps.mjs";
+import { STEPS, requests } from "./steps.mjs";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const SERVICES = ["model", "payments"];
@@ -59,12 +59,17 @@ async function build() {
   const token = crypto.randomBytes(16).toString("hex");
   await clean();
   const ca = await upstreams(keys);
-  const config = JSON.stringify(configuration(PORT, token, HOME, `${HOME}/workspace`, `https://${host("model")}`), null, 2);
+  const wanted = configuration(PORT, token, HOME, `${HOME}/workspace`, `https://${host("model")}`);
+  // OpenClaw's own list of what it fetches; names that end with "local" are on none by themselves.
+  wanted.tools.web = { fetch: { ssrfPolicy: { allowedHostnames: SERVICES.map(host) } } };
+  const config = JSON.stringify(wanted, null, 2);
   const variables = { ...environment(HOME, CONFIG), PORT: String(PORT), TOKEN: token };
   return {
     keys,
     manifest,
     payments: `https://${host("payments")}`,
+    model: `https://${host("model")}`,
+    modelRequests: async () => (await requests("model")).length,
     /** The credentials and the CA: what the platform team keeps in its namespace. */
     async credentials() {
       await apply(secret("demo-gateway", "model", { key: keys.model }));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clawlock_compile::objects::names::{FIELD_MANAGER, MANAGED_BY, MANAGED_BY_LABEL, replica};
-use clawlock_control::message::{IsolationOutcome, IsolationTarget};
+use clawlock_control::message::{IsolationOutcome, IsolationTarget, PluginState};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
@@ -31,9 +31,9 @@ const AUDIT: Duration = Duration::from_secs(15);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The key of the ConfigMap.
 const KEY: &str = "report.json";
-/// Most characters of an isolation report's detail that are kept; a person reads it in a status.
+/// Most characters of a report's detail that are kept; a person reads it in a status.
 const MAX_DETAIL: usize = 128;
-/// Most isolation findings, and most nodes, of one tenant that are reported by name.
+/// Most isolation findings, nodes, and plugins of one tenant that are reported by name.
 const MAX_FINDINGS: usize = 20;
 
 /// What a replica has seen.
@@ -58,6 +58,40 @@ pub(crate) struct TenantReport {
     /// Nodes that answer their own pods.
     #[serde(default)]
     pub(crate) own_nodes: BTreeSet<IpAddr>,
+    /// What sidecars hear of guard plugins, by UID, when it is not that they report.
+    #[serde(default)]
+    pub(crate) plugins: BTreeMap<String, Plugin>,
+}
+
+/// What a sidecar hears of the guard plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Plugin {
+    /// `namespace/name` of the pod.
+    pub(crate) pod: String,
+    /// What it hears.
+    pub(crate) state: PluginState,
+    /// For people.
+    pub(crate) detail: String,
+}
+
+impl TenantReport {
+    /// Those of which nothing was heard yet must not keep out the others, which people have to look at.
+    fn has_place_for(&self, state: PluginState) -> bool {
+        self.plugins.values().filter(|known| known.state == state).count() < MAX_FINDINGS
+    }
+}
+
+impl Plugin {
+    /// What the sidecar of `pod` says; `detail` comes from there and is cut.
+    pub(crate) fn new(pod: &str, state: PluginState, detail: &str) -> Self {
+        Self { pod: pod.to_owned(), state, detail: cut(detail) }
+    }
+}
+
+/// A text of a sidecar, short and on one line.
+fn cut(detail: &str) -> String {
+    detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect()
 }
 
 /// What a sidecar found.
@@ -77,8 +111,7 @@ pub(crate) struct Finding {
 impl Finding {
     /// What the sidecar of `pod` says; `detail` comes from there and is cut.
     pub(crate) fn new(pod: &str, outcome: IsolationOutcome, target: IsolationTarget, detail: &str) -> Self {
-        let detail = detail.chars().filter(|c| !c.is_control()).take(MAX_DETAIL).collect();
-        Self { pod: pod.to_owned(), outcome, target, detail }
+        Self { pod: pod.to_owned(), outcome, target, detail: cut(detail) }
     }
 }
 
@@ -104,6 +137,8 @@ pub(crate) struct Sum {
     pub(crate) findings: BTreeMap<String, Finding>,
     /// Nodes that answer their own pods.
     pub(crate) own_nodes: BTreeSet<IpAddr>,
+    /// Guard plugins that do not report, by UID.
+    pub(crate) plugins: BTreeMap<String, Plugin>,
 }
 
 /// Sums up reports.
@@ -118,6 +153,7 @@ pub(crate) fn sum<'a>(tenant: &str, reports: impl Iterator<Item = &'a Report>) -
         }
         sum.findings.extend(report.findings.clone());
         sum.own_nodes.extend(&report.own_nodes);
+        sum.plugins.extend(report.plugins.clone());
     }
     sum
 }
@@ -134,6 +170,7 @@ struct PodAcks {
     generation: u64,
     finding: Option<Finding>,
     own_node: Option<IpAddr>,
+    plugin: Option<Plugin>,
     /// Streams of the pod; it is forgotten with the last one.
     streams: usize,
 }
@@ -167,11 +204,14 @@ impl Acks {
     fn report(&self) -> (Report, usize) {
         let pods = self.lock();
         let mut report = Report::default();
-        for ((tenant, uid), PodAcks { generation, finding, own_node, streams: _ }) in pods.iter() {
+        for ((tenant, uid), PodAcks { generation, finding, own_node, plugin, streams: _ }) in pods.iter() {
             let tenant = report.tenants.entry(tenant.clone()).or_default();
             tenant.generations.entry(*generation).or_default().insert(uid.clone());
             if let Some(finding) = finding.clone().filter(|_| tenant.findings.len() < MAX_FINDINGS) {
                 tenant.findings.insert(uid.clone(), finding);
+            }
+            if let Some(plugin) = plugin.clone().filter(|plugin| tenant.has_place_for(plugin.state)) {
+                tenant.plugins.insert(uid.clone(), plugin);
             }
             tenant.own_nodes.extend(own_node.filter(|_| tenant.own_nodes.len() < MAX_FINDINGS));
         }
@@ -247,6 +287,12 @@ impl StreamAcks {
         });
     }
 
+    /// What the pod's sidecar hears of the guard plugin.
+    pub(crate) fn plugin(&self, plugin: Plugin) {
+        let is_fine = matches!(plugin.state, PluginState::Optional | PluginState::Reporting);
+        self.change(|acks| acks.plugin = Some(plugin).filter(|_| !is_fine));
+    }
+
     fn change(&self, change: impl FnOnce(&mut PodAcks)) {
         let mut pods = self.acks.lock();
         let Some(acks) = pods.get_mut(&self.key) else { return };
@@ -320,6 +366,25 @@ mod tests {
         assert_eq!(sum("acme", [&report, &report].into_iter()).own_nodes, BTreeSet::from([node]));
         stream.isolation(found(IsolationOutcome::Dropped, ""), None);
         assert!(acks.report().0.tenants["acme"].own_nodes.is_empty());
+    }
+
+    #[test]
+    fn only_plugins_that_do_not_report_are_named_and_the_new_ones_leave_room() {
+        let acks = Arc::new(Acks::default());
+        let stream = acks.stream("acme", "uid");
+        let told = |state| Plugin::new("acme/a", state, "");
+        stream.plugin(told(PluginState::Silent));
+        assert_eq!(acks.report().0.tenants["acme"].plugins["uid"].state, PluginState::Silent);
+        for state in [PluginState::Reporting, PluginState::Optional] {
+            stream.plugin(told(PluginState::Disobeyed));
+            stream.plugin(told(state));
+            assert!(acks.report().0.tenants["acme"].plugins.is_empty(), "{state:?}");
+        }
+        let many: Vec<StreamAcks> = (0..100).map(|at| acks.stream("acme", &format!("a{at}"))).collect();
+        many.iter().for_each(|stream| stream.plugin(told(PluginState::Awaited)));
+        stream.plugin(told(PluginState::Disobeyed));
+        let plugins = &acks.report().0.tenants["acme"].plugins;
+        assert_eq!((plugins.len(), plugins["uid"].state), (MAX_FINDINGS + 1, PluginState::Disobeyed));
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gate
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Put OpenClaw under its guard, as its own user: write its plugin and its configuration
+    InstallOpenclaw,
 }
 
 // Texts: they are parsed together, so that all mistakes are told.
@@ -89,6 +91,11 @@ pub(crate) struct Config {
     pub(crate) pace: Pace,
 }
 
+/// Folder that agents read; injection and agents rely on it.
+pub(crate) const AGENT_FOLDER: &str = "/run/clawlock/agent";
+/// Folder with what governs OpenClaw, likewise.
+pub(crate) const OPENCLAW_FOLDER: &str = "/run/clawlock/openclaw";
+
 /// Where things are in a pod; injection and agents rely on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
@@ -119,7 +126,7 @@ impl Places {
             token: "/run/clawlock/token/token".into(),
             // Below the volume: its own folder belongs to root and is open to all, as volumes are.
             private: "/run/clawlock/private/ca".into(),
-            agent: "/run/clawlock/agent".into(),
+            agent: AGENT_FOLDER.into(),
             proxy: loopback(15_001),
             decide: loopback(15_002),
             health: SocketAddr::new(any, 15_020),
@@ -265,8 +272,8 @@ mod tests {
         let more = ["--gateway=[fd00::7]:8443", &anchor, "--pod-name=claw-0", "--pod-namespace=acme", "--pod-uid=0b1c"];
         let rest = ["--service-account=default", "--host-ip=172.18.0.3"];
         let cli = Cli::try_parse_from(line.into_iter().chain(more).chain(rest)).unwrap();
-        let Command::Run(given) = cli.command;
-        let config = Config::read(given).unwrap();
+        let Command::Run(given) = cli.command else { panic!("{cli:?}") };
+        let config = Config::read(*given).unwrap();
         assert_eq!(config.identity.as_str(), "spiffe://acme.example/ns/acme/sa/default/pod/0b1c");
         assert_eq!(config.gateway.to_string(), "[fd00::7]:8443");
         assert_eq!(config.host.to_string(), "172.18.0.3");

@@ -12,7 +12,7 @@ const CA: &str = "ca.crt";
 /// wget reads its CA from its configuration only.
 const WGETRC: &str = "wgetrc";
 /// The decision socket.
-const SOCKET: &str = "decide.sock";
+pub(crate) const SOCKET: &str = "decide.sock";
 
 /// Everybody in the pod may read it.
 const READABLE: u32 = 0o644;

@@ -1,5 +1,7 @@
 //! `clawlock-sidecar`: the first gate, beside the agent in its pod.
 //!
+//! With `install-openclaw` it is the init container that puts OpenClaw under its guard, and ends.
+//!
 //! It serves the agent only after it has an identity, a policy, and has seen that nothing gets out past the
 //! tenant's gateway; it closes when that is no longer so. Records go to the standard output, logs to the
 //! standard error. Exit statuses: 0 after a signal, 1 for a fault, 2 for wrong arguments.
@@ -7,12 +9,15 @@
 mod args;
 mod folder;
 mod health;
+mod install;
 mod isolation;
+mod plugin;
 mod receiver;
 mod sidecar;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,28 +26,31 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, Config};
+use crate::args::{AGENT_FOLDER, Cli, Command, Config, OPENCLAW_FOLDER};
 use crate::sidecar::Sidecar;
 
 /// Exit status for wrong arguments, as clap has it.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Cli { log, command: Command::Run(given) } = Cli::parse();
-    let config = match Config::read(given) {
-        Ok(config) => config,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                eprintln!("error: {mistake}");
-            }
-            return ExitCode::from(USAGE);
-        }
-    };
+    let Cli { log, command } = Cli::parse();
     if let Err(error) = start_log(&log) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
     }
-    match start(config) {
+    let ended = match command {
+        Command::InstallOpenclaw => install_openclaw(),
+        Command::Run(given) => match Config::read(*given) {
+            Ok(config) => start(config),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    eprintln!("error: {mistake}");
+                }
+                return ExitCode::from(USAGE);
+            }
+        },
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -56,6 +64,19 @@ fn start_log(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     Ok(())
+}
+
+/// Puts OpenClaw under its guard, and leaves what that took for people.
+fn install_openclaw() -> Result<(), String> {
+    let socket = Path::new(AGENT_FOLDER).join(folder::SOCKET);
+    let installed =
+        install::install(Path::new(OPENCLAW_FOLDER), &socket, |name| std::env::var_os(name).map(PathBuf::from));
+    let words = match &installed {
+        Ok(overridden) => overridden.clone(),
+        Err(error) => vec![error.clone()],
+    };
+    install::leave(&words, Path::new(install::LAST_WORDS));
+    installed.map(|overridden| overridden.iter().for_each(|line| tracing::info!("OpenClaw's configuration, {line}")))
 }
 
 fn start(config: Config) -> Result<(), String> {

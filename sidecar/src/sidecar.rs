@@ -28,6 +28,7 @@ use crate::health::{Gauges, Health};
 use crate::isolation::probe::Here;
 use crate::isolation::state::Phase;
 use crate::isolation::{self, Isolation};
+use crate::plugin;
 use crate::receiver::{Intake, Own};
 
 /// Reports that wait for the control stream. Few: while it is away, what waits grows old.
@@ -115,6 +116,11 @@ impl Sidecar {
             "the gate"
         });
         let known = intake.known();
+        let telling = plugin::report(gate.clone(), known.clone(), outbox.clone());
+        tasks.spawn(async move {
+            telling.await;
+            "the report about the guard plugin"
+        });
         let health = Health { identity, gate, table: table.clone(), known: known.clone(), phase: phases.clone() };
         tasks.spawn(async move {
             admin::serve(health_listener, metrics, Arc::new(health), watcher).await;

@@ -4,7 +4,7 @@ mod chain;
 mod world;
 
 use clawlock_control::client::{Receiver as _, Trust};
-use clawlock_control::{IsolationOutcome, ToServer};
+use clawlock_control::{IsolationOutcome, PluginState, ToServer};
 use clawlock_policy::envelope::SigningKey;
 use tokio::io::AsyncReadExt as _;
 
@@ -64,11 +64,16 @@ async fn an_answer_from_outside_closes_the_proxy_and_its_open_streams_and_silenc
     drop(somebody);
     world.health("/readyz", "200").await;
     assert!(world.ask("/").await.ends_with("ok"));
-    let mut outcomes = Vec::new();
-    while let Ok(ToServer::Isolation { outcome, .. }) = world.reports.try_recv() {
-        outcomes.push(outcome);
+    let (mut outcomes, mut plugins) = (Vec::new(), Vec::new());
+    while let Ok(report) = world.reports.try_recv() {
+        match report {
+            ToServer::Isolation { outcome, .. } => outcomes.push(outcome),
+            ToServer::Plugin { state, .. } => plugins.push(state),
+            other => panic!("{other:?}"),
+        }
     }
     assert!(outcomes.contains(&IsolationOutcome::Answered), "{outcomes:?}");
+    assert!(plugins.contains(&PluginState::Awaited) && !plugins.contains(&PluginState::Reporting), "{plugins:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,10 +106,18 @@ fn pods_that_look_injected_are_refused() -> Result<()> {
         ("another probe", "/spec/initContainers/0/startupProbe", json!({"tcpSocket": {"port": 15020}})),
         ("a hook", "/spec/initContainers/0/lifecycle", json!({"postStart": {"exec": {"command": ["/evil"]}}})),
         ("no restart", "/spec/initContainers/0/restartPolicy", Value::Null),
-        ("the agent writes the gate's folder", "/spec/containers/0/volumeMounts/0/readOnly", json!(false)),
+        ("the agent writes OpenClaw's guard", "/spec/containers/0/volumeMounts/0/readOnly", json!(false)),
+        ("the agent writes the gate's folder", "/spec/containers/0/volumeMounts/1/readOnly", json!(false)),
+        ("OpenClaw's guard elsewhere", "/spec/containers/0/volumeMounts/0/mountPath", json!("/run/other")),
     ] {
         attempts.create(&format!("injected: {what}"), &with(&injected, pointer, value));
     }
+    // OpenClaw's installer is made anew, whatever stands there.
+    assert_eq!(injected["spec"]["initContainers"][1]["name"], "clawlock-openclaw", "{injected}");
+    let evil = with(&injected, "/spec/initContainers/1/image", json!("evil:1"));
+    let evil = with(&evil, "/spec/initContainers/1/command", json!(["/evil"]));
+    let mended = editor.would_create(&tenant.name, &evil.to_string()).map_err(|refused| refused.0)?;
+    assert_eq!(mended["spec"]["initContainers"], injected["spec"]["initContainers"], "{mended}");
     // In another place it is put into the first one again.
     let first = with(&injected["spec"]["containers"][0], "/name", json!("first"));
     let last = with(&injected, "/spec/initContainers", json!([first, injected["spec"]["initContainers"][0]]));

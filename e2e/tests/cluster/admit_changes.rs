@@ -54,6 +54,11 @@ fn running_pods_stay_what_they_are() -> Result<()> {
         ("an ephemeral container at the sidecar", "/targetContainerName", json!("clawlock")),
         ("an ephemeral container with its uid", "/securityContext/runAsUser", json!(65515)),
         ("an ephemeral container with its volume", "/volumeMounts", volume),
+        (
+            "an ephemeral container that writes the guard",
+            "/volumeMounts",
+            json!([{"name": "clawlock-openclaw", "mountPath": "/run/clawlock/openclaw"}]),
+        ),
         ("a privileged ephemeral container", "/securityContext/privileged", json!(true)),
     ] {
         attempts.refused(what, &put, &looked(&with(&debugger, pointer, value)));

@@ -1,7 +1,67 @@
 //! What happens to a pod that says nothing about Clawlock.
 
-use clawlock_e2e::{Result, Tenant, agent};
+use std::time::Duration;
+
+use clawlock_e2e::{Result, Tenant, agent, eventually};
 use serde_json::Value;
+
+/// How long a pod may take to start, or to be found wanting.
+const STARTED: Duration = Duration::from_secs(120);
+
+/// A pod whose OpenClaw has its configuration from a ConfigMap, and looks for it at `path`.
+fn configured(tenant: &Tenant, name: &str, path: &str) -> String {
+    let pod = agent::manifest(&tenant.name, name, "app: agent");
+    let more = format!(
+        "    env: [{{name: OPENCLAW_CONFIG_PATH, value: {path}}}]\n    \
+             volumeMounts: [{{name: config, mountPath: /config}}]\n  \
+           volumes: [{{name: config, configMap: {{name: config}}}}]\n"
+    );
+    format!("{}{more}", pod.trim_end_matches(' '))
+}
+
+/// The last words of OpenClaw's installer.
+fn last_words(pod: &Value) -> Option<&str> {
+    let statuses = pod.pointer("/status/initContainerStatuses")?.as_array()?;
+    let installer = statuses.iter().find(|status| status["name"] == "clawlock-openclaw")?;
+    let ended = ["/state", "/lastState"].map(|state| installer.pointer(&format!("{state}/terminated/message")));
+    ended.into_iter().flatten().find_map(Value::as_str)
+}
+
+#[test]
+fn openclaw_gets_its_guard_and_its_author_is_told_what_does_not_hold() -> Result<()> {
+    let tenant = Tenant::create("inject-guard")?;
+    let config = "{gateway: {mode: 'local'}, plugins: {enabled: false}} // by its author";
+    let literal = format!("--from-literal=openclaw.json={config}");
+    tenant.kubectl.run(&["create", "configmap", "config", "-n", &tenant.name, &literal])?;
+    tenant.kubectl.apply(&configured(&tenant, "guarded", "/config/openclaw.json"))?;
+    let pod = agent::Agent::existing(&tenant.name, "guarded").ready(STARTED)?.get()?;
+    let words = last_words(&pod).unwrap_or_default();
+    assert!(words.contains("plugins.enabled: true"), "{words:?} {}", pod["status"]);
+    println!("the installer's last words: {words}");
+    eventually("an event says so", STARTED, || {
+        let events = tenant.kubectl.list(&tenant.name, "events.events.k8s.io", "")?;
+        let mut told = events.iter().filter(|event| event["reason"] == "ConfigurationOverridden");
+        told.find(|event| event["note"].as_str().is_some_and(|note| note.contains("plugins.enabled")))
+            .map(drop)
+            .ok_or_else(|| format!("{} other events", events.len()))
+    })?;
+    // This is no OpenClaw, so that nothing is heard of its plugin.
+    let told = tenant.condition_is(
+        "tenantgateway",
+        &tenant.platform,
+        &tenant.name,
+        ("PluginReporting", "Unknown"),
+        STARTED,
+    )?;
+    assert_eq!(told["reason"], "Awaited", "{told}");
+    // Where the configuration cannot be seen the pod does not start, and says why.
+    tenant.kubectl.apply(&configured(&tenant, "elsewhere", "/in-the-image/openclaw.json"))?;
+    eventually("the pod says that it finds no configuration", STARTED, || {
+        let pod = agent::Agent::existing(&tenant.name, "elsewhere").get()?;
+        let words = last_words(&pod).unwrap_or_default();
+        if words.contains("is on none of the volumes") { Ok(()) } else { Err(pod["status"].to_string()) }
+    })
+}
 
 #[test]
 fn an_unchanged_pod_gets_the_sidecar_first() -> Result<()> {
@@ -16,8 +76,8 @@ fn an_unchanged_pod_gets_the_sidecar_first() -> Result<()> {
     // Only the sidecar has the token and its private folder.
     let mounts = pod.pointer("/spec/containers/0/volumeMounts").and_then(Value::as_array).cloned().unwrap_or_default();
     let mounted: Vec<&str> = mounts.iter().filter_map(|mount| mount["name"].as_str()).collect();
-    assert_eq!(mounted, ["clawlock-agent"]);
-    assert_eq!(mounts[0]["readOnly"], true);
+    assert_eq!(mounted, ["clawlock-openclaw", "clawlock-agent"]);
+    assert!(mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
     Ok(())
 }
 

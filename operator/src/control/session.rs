@@ -20,7 +20,7 @@ use super::limits::{AGE, Bucket, GATEWAY_MESSAGES, HELLO_TIMEOUT, MESSAGES, PING
 use super::peer::Peer;
 use crate::clock::{now_ms, since_boot};
 use crate::pki::tenant::TenantCa;
-use crate::replica::{Finding, StreamAcks};
+use crate::replica::{Finding, Plugin, StreamAcks};
 use crate::serving::trust::Authorities;
 use crate::serving::{Assignments, Board, Canaries, Gone, Issued};
 
@@ -277,6 +277,14 @@ impl Session {
                 }
                 let pod = self.sent.values().next().map_or(peer.identity.as_str(), |issued| issued.pod.as_str());
                 self.sources.acks.isolation(Finding::new(pod, outcome, target, &detail), own_node);
+                Ok(())
+            }
+            ToServer::Plugin { state, detail } => {
+                if peer.role != Role::Agent {
+                    return Err(End::Protocol("only sidecars report plugins".to_owned()));
+                }
+                let pod = self.sent.values().next().map_or(peer.identity.as_str(), |issued| issued.pod.as_str());
+                self.sources.acks.plugin(Plugin::new(pod, state, &detail));
                 Ok(())
             }
         }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clawlock_control::message::IsolationOutcome;
+use clawlock_control::message::{IsolationOutcome, PluginState};
 use clawlock_crds::status::{
-    ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, GATEWAY_AVAILABLE, PROGRAMMED, RESOLVED_REFS,
+    ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, GATEWAY_AVAILABLE, PLUGIN_REPORTING, PROGRAMMED, RESOLVED_REFS,
 };
 use clawlock_crds::{AgentCounts, PolicyStatus};
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     }
     let ready = ready(&findings);
     findings.retain(|finding| finding.kind != "Reconciled");
-    findings.push(ready);
+    findings.extend([plugins(facts.sum), ready]);
     findings
 }
 
@@ -175,6 +175,38 @@ fn isolated(facts: &Facts<'_>) -> Finding {
         ),
     };
     Finding::holds(EGRESS_ISOLATED, "Isolated", format!("agents reach nothing but their gateway{own}{opened}"))
+}
+
+fn plugins(sum: &Sum) -> Finding {
+    let of = |state: PluginState| -> Vec<String> {
+        let all = sum.plugins.values().filter(move |plugin| plugin.state == state);
+        all.map(|one| if one.detail.is_empty() { one.pod.clone() } else { format!("{} ({})", one.pod, one.detail) })
+            .collect()
+    };
+    let (disobeyed, silent, awaited) = (of(PluginState::Disobeyed), of(PluginState::Silent), of(PluginState::Awaited));
+    if !disobeyed.is_empty() {
+        let message = format!(
+            "agents acted on tool calls that were not decided, and are halted: {}; look at their logs, then delete the \
+             pods",
+            named(disobeyed.into_iter())
+        );
+        Finding::fails(PLUGIN_REPORTING, "Disobeyed", message)
+    } else if !silent.is_empty() {
+        let message = format!(
+            "the guard plugin was there and is not heard any more, so that language models are out of reach: {}",
+            named(silent.into_iter())
+        );
+        Finding::fails(PLUGIN_REPORTING, "Silent", message)
+    } else if !awaited.is_empty() {
+        let message = format!(
+            "nothing was heard of a guard plugin yet: {}; an agent that is no OpenClaw belongs under \
+             spec.agents.pluginOptional",
+            named(awaited.into_iter())
+        );
+        Finding::unknown(PLUGIN_REPORTING, "Awaited", message)
+    } else {
+        Finding::holds(PLUGIN_REPORTING, "Reporting", "the guard plugin of every agent that needs one reports")
+    }
 }
 
 fn has(facts: &Facts<'_>, uid: &str, generation: u64) -> bool {
@@ -291,6 +323,23 @@ mod tests {
         facts.error = None;
         facts.ending = true;
         assert_eq!(of(&facts, ACCEPTED), (Truth::False, "Deleting"));
+    }
+
+    #[test]
+    fn plugins_that_do_not_report_are_told_by_what_is_worst() {
+        use crate::replica::Plugin;
+        let mut world = World::new();
+        assert_eq!(of(&world.facts(), PLUGIN_REPORTING), (Truth::True, "Reporting"));
+        for (uid, state, wanted) in [
+            ("a", PluginState::Awaited, (Truth::Unknown, "Awaited")),
+            ("b", PluginState::Silent, (Truth::False, "Silent")),
+            ("c", PluginState::Disobeyed, (Truth::False, "Disobeyed")),
+        ] {
+            world.sum.plugins.insert(uid.to_owned(), Plugin::new("acme/bot", state, "why"));
+            assert_eq!(of(&world.facts(), PLUGIN_REPORTING), wanted);
+        }
+        // Agents that start must not make a tenant unready.
+        assert_eq!(of(&world.facts(), READY).0, Truth::True);
     }
 
     #[test]

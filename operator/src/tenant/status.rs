@@ -1,12 +1,12 @@
 //! What came of it, written into the status of each object: on success and on failure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use clawlock_compile::objects::ObjectKind;
 use clawlock_compile::{Kind as ObjectKindOf, ObjectRef, Problem};
 use clawlock_crds::TenantGateway;
-use clawlock_crds::status::{ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, READY, RESOLVED_REFS};
+use clawlock_crds::status::{ACCEPTED, CERTIFICATES_ISSUED, EGRESS_ISOLATED, PLUGIN_REPORTING, READY, RESOLVED_REFS};
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -37,7 +37,7 @@ const MAX_WRITES: usize = 100;
 const MAX_NOTE: usize = 1000;
 
 /// Conditions whose change people hear of.
-const TOLD: [&str; 4] = [READY, ACCEPTED, EGRESS_ISOLATED, CERTIFICATES_ISSUED];
+const TOLD: [&str; 5] = [READY, ACCEPTED, EGRESS_ISOLATED, CERTIFICATES_ISSUED, PLUGIN_REPORTING];
 
 /// What is remembered of statuses.
 #[derive(Default)]
@@ -45,6 +45,8 @@ pub(super) struct Statuses {
     written: Written,
     /// Since which generation of its tenant's state an object says what it says.
     since: HashMap<ObjectRef, (Option<i64>, u64)>,
+    /// By tenant the UIDs of pods whose OpenClaw was not yet put under its guard.
+    ungoverned: HashMap<String, HashSet<String>>,
 }
 
 /// A status that is to be written.
@@ -68,6 +70,7 @@ impl Statuses {
         foreign: Vec<String>,
         error: Option<&Error>,
     ) -> Result<(), WriteError> {
+        self.tell_overrides(context, facts).await;
         let Some(gateway) = &facts.gateway else { return Ok(()) };
         let none = BTreeMap::new();
         let disagreed = match plan {
@@ -113,6 +116,26 @@ impl Statuses {
         tell_changes(context, &one, &TOLD).await;
         self.written.now(one.key, one.status);
         Ok(())
+    }
+
+    /// Tells people what of an OpenClaw's configuration does not hold, when its pod starts. Pods that this process found
+    /// started are old news.
+    async fn tell_overrides(&mut self, context: &Context, facts: &Facts) {
+        let before = facts.agents.iter().filter(|pod| pod.overridden.is_none()).map(|pod| pod.uid.clone()).collect();
+        let Some(before) = self.ungoverned.insert(facts.name.clone(), before) else { return };
+        for pod in facts.agents.iter().filter(|pod| before.contains(&pod.uid)) {
+            let Some(words) = pod.overridden.as_deref().filter(|words| !words.is_empty()) else { continue };
+            let reference = ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                namespace: Some(pod.namespace.clone()),
+                name: Some(pod.name.clone()),
+                uid: Some(pod.uid.clone()),
+                ..ObjectReference::default()
+            };
+            let note = format!("of OpenClaw's configuration this does not hold: {}", words.replace('\n', "; "));
+            publish(context, &reference, EventType::Normal, "ConfigurationOverridden", &note).await;
+        }
     }
 
     /// Writes the statuses of policies, upstreams and halts. Answers whether some are left for the next look.
@@ -378,11 +401,15 @@ async fn tell(context: &Context, metadata: &ObjectMeta, kind: &str, type_: Event
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
     };
+    publish(context, &reference, type_, reason, note).await;
+}
+
+async fn publish(context: &Context, about: &ObjectReference, type_: EventType, reason: &str, note: &str) {
     let note: String = note.chars().take(MAX_NOTE).collect();
     let event =
         Event { type_, reason: reason.to_owned(), note: Some(note), action: "Reconcile".to_owned(), secondary: None };
     // An event is a courtesy; what counts stands in the status.
-    if let Err(error) = context.recorder.publish(&event, &reference).await {
+    if let Err(error) = context.recorder.publish(&event, about).await {
         tracing::debug!("an event was not published: {}", Brief(&error));
     }
 }

@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
+use clawlock_compile::objects::names::INSTALLER;
 use clawlock_compile::objects::sidecar::PodView;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod as Whole};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use super::shelf::Item;
 use crate::store::labels_digest;
+
+/// Most characters of an init container's last words that are kept, for an event.
+const MAX_WORDS: usize = 800;
 
 /// A pod: who it is, whether it has the sidecar, and whether it runs. Ten thousand of them are kept, which is why
 /// it is not the API's own type: that takes five times as much, nearly all of it for what is absent.
@@ -29,6 +33,8 @@ pub(crate) struct Pod {
     pub(crate) is_ready: bool,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// What of its OpenClaw's configuration does not hold, once that was put under its guard; empty when all does.
+    pub(crate) overridden: Option<Box<str>>,
 }
 
 impl Item for Pod {
@@ -124,6 +130,7 @@ impl Pod {
             view,
             is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             addresses: addresses.iter().filter_map(|address| address.ip.parse().ok()).collect(),
+            overridden: overridden(pod),
         }
     }
 
@@ -141,6 +148,15 @@ impl Pod {
     pub(crate) fn title(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+/// The last words of the init container that put OpenClaw under its guard.
+fn overridden(pod: &Whole) -> Option<Box<str>> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_deref()?;
+    let installer = statuses.iter().find(|status| status.name == INSTALLER)?;
+    let ended = installer.state.as_ref()?.terminated.as_ref().filter(|ended| ended.exit_code == 0)?;
+    let words: String = ended.message.iter().flat_map(|words| words.chars()).take(MAX_WORDS).collect();
+    Some(words.into())
 }
 
 /// Reads a pod. What is kept is copied, so that all of the large object that it was read from is free again.
@@ -170,5 +186,22 @@ mod tests {
         assert!(cut.is_ready && !cut.is_over() && cut.view.is_injected);
         assert_eq!(cut.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
         assert_eq!(Pod::of(&Whole::default()).service_account, "default");
+    }
+
+    #[test]
+    fn what_of_openclaw_s_configuration_does_not_hold_is_known_once_the_installer_has_ended() {
+        let overridden = |state: serde_json::Value| {
+            let statuses =
+                serde_json::json!([{"name": "other", "state": {}}, {"name": "clawlock-openclaw", "state": state}]);
+            let pod = serde_json::json!({"metadata": {}, "status": {"initContainerStatuses": statuses}});
+            Pod::of(&serde_json::from_value::<Whole>(pod).unwrap()).overridden
+        };
+        let ended =
+            |code: i32, message: &str| serde_json::json!({"terminated": {"exitCode": code, "message": message}});
+        assert_eq!(overridden(serde_json::json!({"running": {}})), None);
+        assert_eq!(overridden(ended(1, "cannot be read")), None);
+        assert_eq!(overridden(ended(0, "")).as_deref(), Some(""));
+        assert_eq!(overridden(ended(0, "plugins.enabled: true")).as_deref(), Some("plugins.enabled: true"));
+        assert_eq!(overridden(ended(0, &"é".repeat(4096))).unwrap().chars().count(), MAX_WORDS);
     }
 }

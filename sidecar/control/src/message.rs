@@ -19,7 +19,7 @@ pub const MAX_TRUSTED: usize = 16;
 /// Most documents that a `hello` names: what one tenant's pods can have together.
 pub const MAX_KNOWN_DOCUMENTS: usize = 16 * 1024;
 
-/// Longest `detail` of an isolation report in bytes; longer ones are cut by the sender.
+/// Longest `detail` of a report in bytes; longer ones are cut by the sender.
 pub const MAX_DETAIL: usize = 512;
 
 /// Bytes that travel as base64 (RFC 4648 section 4).
@@ -115,6 +115,28 @@ pub enum ToServer {
         /// Addresses and errors, for people.
         detail: String,
     },
+    /// What a sidecar hears of the guard plugin in its pod's OpenClaw.
+    Plugin {
+        /// Whether it reports.
+        state: PluginState,
+        /// Since when, or what was found, for people.
+        detail: String,
+    },
+}
+
+/// What is heard of a guard plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PluginState {
+    /// The pod needs none.
+    Optional,
+    /// Nothing was heard yet: language models are out of reach.
+    Awaited,
+    /// It reports.
+    Reporting,
+    /// It has reported, and does no longer: language models are out of reach.
+    Silent,
+    /// What a model was sent is not what was decided: the agent is halted.
+    Disobeyed,
 }
 
 /// What came of a try to get out.

@@ -1,8 +1,9 @@
 //! What governs an OpenClaw (2026.9.6), beside the gates: the guard plugin's files, the configuration that keeps the
 //! plugin in force, and the variables that keep the configuration.
 //!
-//! Pure: texts in, texts out, for `clawlock dev` and for pods alike. Whoever uses it writes the files.
+//! For `clawlock dev` and for pods alike. The merge is pure, [`files`] has what is read and written.
 
+pub mod files;
 mod overlay;
 mod read;
 
@@ -26,6 +27,9 @@ pub const PLUGIN_FILES: [(&str, &str); 7] = [
 
 /// The variable that names OpenClaw's configuration.
 pub const CONFIG_PATH: &str = "OPENCLAW_CONFIG_PATH";
+
+/// Name of OpenClaw's configuration.
+pub const CONFIG_FILE: &str = "openclaw.json";
 
 /// The variables that OpenClaw needs beside those of every agent. `config` is the path of the merged configuration.
 /// The first keeps every command of OpenClaw from writing it, the last an update from replacing what was tested.

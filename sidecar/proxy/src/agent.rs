@@ -30,6 +30,7 @@ use crate::{admin, limits, listen};
 
 pub use api::API_VERSION;
 pub use decide_api::{DecideAnswer, DecideRequest, Decision};
+pub use heartbeat::PluginState;
 
 /// A sidecar's gate.
 pub struct AgentGate {

@@ -160,6 +160,12 @@ impl PolicyTable {
         self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
+    /// Why the agent was halted, if it was.
+    #[must_use]
+    pub fn halted(&self) -> Option<Arc<Denial>> {
+        self.halted.load_full()
+    }
+
     /// Verifies and installs an assignment with its documents. Answers its generation.
     ///
     /// # Errors

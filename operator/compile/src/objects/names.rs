@@ -172,6 +172,13 @@ pub const TOKEN_VOLUME: &str = "clawlock-token";
 pub const PRIVATE_VOLUME: &str = "clawlock-private";
 /// Volume with what agents read: the CA's certificate, wget's configuration, the decision socket.
 pub const AGENT_VOLUME: &str = "clawlock-agent";
+/// Init container that writes [`OPENCLAW_VOLUME`], after those of the pod.
+pub const INSTALLER: &str = "clawlock-openclaw";
+/// Volume with what governs OpenClaw: its guard plugin and its configuration. It belongs to the agent's user, since
+/// OpenClaw takes no plugin of another, and the agent mounts it read-only.
+pub const OPENCLAW_VOLUME: &str = "clawlock-openclaw";
+/// All volumes of ours.
+pub const VOLUMES: [&str; 4] = [TOKEN_VOLUME, PRIVATE_VOLUME, AGENT_VOLUME, OPENCLAW_VOLUME];
 /// Below it are all mounts of ours.
 pub const RUN_DIR: &str = "/run/clawlock";
 /// Mount of [`TOKEN_VOLUME`].
@@ -180,6 +187,11 @@ pub const TOKEN_DIR: &str = "/run/clawlock/token";
 pub const PRIVATE_DIR: &str = "/run/clawlock/private";
 /// Mount of [`AGENT_VOLUME`].
 pub const AGENT_DIR: &str = "/run/clawlock/agent";
+/// Mount of [`OPENCLAW_VOLUME`].
+pub const OPENCLAW_DIR: &str = "/run/clawlock/openclaw";
+/// Annotation with which `kubectl` picks a container of a pod when none is named
+/// (<https://kubernetes.io/docs/reference/labels-annotations-taints/>).
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// Seconds that a gateway may take to finish what is open once it was told to stop.
 pub const GATEWAY_DRAIN_SECONDS: i64 = 60;

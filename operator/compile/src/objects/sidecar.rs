@@ -8,6 +8,7 @@
 //! hold while this program is dead, this says why.
 
 mod mutate;
+mod openclaw;
 pub(super) mod parts;
 mod patch;
 mod refuse;

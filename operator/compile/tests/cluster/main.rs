@@ -4,6 +4,7 @@
 #[path = "../common/world.rs"]
 mod common;
 
+mod installer;
 mod objects;
 mod pods;
 mod refusals;

@@ -198,7 +198,8 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
     let agents = prop::collection::vec(container(), 1..4);
     let labels =
         prop::option::of(prop::sample::select(vec![json!({}), json!({"app": "support"}), json!({"job": "x"})]));
-    (volumes, init, agents, labels, any::<bool>()).prop_map(|(volumes, init, agents, labels, bare)| {
+    let user = prop::option::of(1..3i64);
+    (volumes, init, agents, labels, any::<bool>(), user).prop_map(|(volumes, init, agents, labels, bare, user)| {
         let named = |prefix: &str, list: Vec<Value>| -> Value {
             let list = list.into_iter().enumerate().map(|(index, mut container)| {
                 container["name"] = json!(format!("{prefix}{index}"));
@@ -209,6 +210,9 @@ pub(crate) fn pod() -> impl Strategy<Value = Value> {
         let mut pod = json!({"metadata": {"generateName": "a-"}, "spec": {"containers": named("c", agents)}});
         if let Some(labels) = labels {
             pod["metadata"]["labels"] = labels;
+        }
+        if let Some(user) = user {
+            pod["spec"]["securityContext"] = json!({"runAsUser": user});
         }
         if let Some(init) = init {
             pod["spec"]["initContainers"] = named("i", init);

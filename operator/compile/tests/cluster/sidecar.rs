@@ -12,7 +12,7 @@ use crate::objects::restricted;
 use crate::pods::{MEDDLERS, Meddler, acme, is_restricted, openclaw, pod};
 
 /// A pod after injection.
-fn injected(pod: &Value, injection: &Injection) -> Value {
+pub(crate) fn injected(pod: &Value, injection: &Injection) -> Value {
     let mut pod = pod.clone();
     match inject(&pod, injection) {
         Ok(Outcome::Injected(operations)) => apply(&mut pod, &operations).unwrap(),
@@ -21,7 +21,7 @@ fn injected(pod: &Value, injection: &Injection) -> Value {
     pod
 }
 
-fn names(list: &Value) -> Vec<&str> {
+pub(crate) fn names(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().map(|item| item["name"].as_str().unwrap()).collect()
 }
 
@@ -29,9 +29,12 @@ fn names(list: &Value) -> Vec<&str> {
 fn openclaw_gets_its_sidecar_first_and_keeps_what_it_had() {
     let before = openclaw();
     let after = injected(&before, acme());
-    assert_eq!(names(&after["spec"]["initContainers"]), ["clawlock", "seed"]);
+    assert_eq!(names(&after["spec"]["initContainers"]), ["clawlock", "seed", "clawlock-openclaw"]);
     assert_eq!(names(&after["spec"]["containers"]), ["openclaw"]);
-    assert_eq!(names(&after["spec"]["volumes"]), ["home", "clawlock-token", "clawlock-private", "clawlock-agent"]);
+    assert_eq!(
+        names(&after["spec"]["volumes"]),
+        ["home", "clawlock-token", "clawlock-private", "clawlock-agent", "clawlock-openclaw"]
+    );
     assert_eq!(
         after["metadata"]["labels"],
         json!({"app": "support", "clawlock.dev/role": "agent", "clawlock.dev/tenant": "acme"})
@@ -46,6 +49,7 @@ fn openclaw_gets_its_sidecar_first_and_keeps_what_it_had() {
         agent["volumeMounts"],
         json!([
             {"name": "home", "mountPath": "/home/node", "futureField": 1},
+            {"name": "clawlock-openclaw", "mountPath": "/run/clawlock/openclaw", "readOnly": true},
             {"name": "clawlock-agent", "mountPath": "/run/clawlock/agent", "readOnly": true},
         ])
     );
@@ -119,6 +123,7 @@ fn the_volumes_are_these() {
             ]}}),
             json!({"name": "clawlock-private", "emptyDir": memory}),
             json!({"name": "clawlock-agent", "emptyDir": memory}),
+            json!({"name": "clawlock-openclaw", "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}),
         ]
     );
 }
@@ -328,10 +333,11 @@ proptest! {
     #[test]
     fn nothing_of_the_agent_is_lost(before in pod()) {
         let after = injected(&before, acme());
-        let ours = ["clawlock", "clawlock-token", "clawlock-private", "clawlock-agent"];
+        let ours = ["clawlock", "clawlock-token", "clawlock-private", "clawlock-agent", "clawlock-openclaw"];
         let volumes = |pod: &Value| own(&pod["spec"]["volumes"], &ours);
         prop_assert_eq!(volumes(&before), volumes(&after));
-        let set: Vec<&str> = variables(&Places::in_pod(), None).into_iter().map(|(name, _)| name).collect();
+        let mut set: Vec<&str> = variables(&Places::in_pod(), None).into_iter().map(|(name, _)| name).collect();
+        set.extend(["OPENCLAW_CONFIG_PATH", "OPENCLAW_CONFIG_READONLY", "OPENCLAW_NO_AUTO_UPDATE"]);
         for list in ["initContainers", "containers"] {
             let (was, is) = (own(&before["spec"][list], &ours), own(&after["spec"][list], &ours));
             prop_assert_eq!(was.len(), is.len());

@@ -141,7 +141,39 @@ impl Heartbeats {
     }
 }
 
+/// What is known of the guard plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginState {
+    /// The agent needs none.
+    Optional,
+    /// Nothing was heard of it yet.
+    Awaited,
+    /// It reports.
+    Reporting,
+    /// It has reported, and does no longer.
+    Silent,
+    /// What a language model was sent is not what was decided, so that the agent was halted; with what it was.
+    Disobeyed(String),
+}
+
 impl AgentGate {
+    /// What is known of the guard plugin now.
+    #[must_use]
+    pub fn plugin(&self) -> PluginState {
+        let policies = self.decider.policies();
+        if let Some(denial) = policies.halted().filter(|denial| denial.code == Code::Disobeyed) {
+            return PluginState::Disobeyed(denial.detail.clone());
+        }
+        let optional = policies.active(&self.identity).is_ok_and(|(policy, _)| policy.plugin_optional().is_some());
+        let now_ms = policies.boot_ms();
+        match self.heartbeats.age_ms(now_ms) {
+            _ if optional => PluginState::Optional,
+            None => PluginState::Awaited,
+            Some(_) if self.heartbeats.is_fresh(now_ms) => PluginState::Reporting,
+            Some(_) => PluginState::Silent,
+        }
+    }
+
     /// Takes a heartbeat.
     pub(super) fn heartbeat(&self, body: &[u8]) -> Result<Bytes, Problem> {
         let heartbeat = parse(body)?;

@@ -105,6 +105,19 @@ impl World {
         Answer::of(sender.send_request(request).await.unwrap()).await
     }
 
+    /// One request to the gate's own API, such as `/v1/decide`.
+    pub(crate) async fn ask(&self, path: &str, body: impl Into<String>) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("host", self.decide.to_string())
+            .header("content-type", "application/json")
+            .body(GateBody::full(body.into()))
+            .unwrap();
+        let mut sender = http1_sender(TcpStream::connect(self.decide).await.unwrap()).await;
+        Answer::of(sender.send_request(request).await.unwrap()).await
+    }
+
     /// Bytes to the proxy listener as they are; answers everything until it closes.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
         let tcp = TcpStream::connect(self.proxy).await.unwrap();

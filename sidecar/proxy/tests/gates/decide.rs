@@ -1,12 +1,10 @@
 //! `/v1/decide` over a real connection.
 
 use clawlock_policy::document::{MatchDoc, RuleDoc, Tier};
-use clawlock_proxy::body::GateBody;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
-use crate::client::{Answer, http1_sender};
+use crate::client::Answer;
 use crate::world::{World, policy, tenant};
 
 fn tool(name: &str, tool: &str, when: Option<&str>, tier: Tier) -> RuleDoc {
@@ -29,15 +27,7 @@ async fn world() -> World {
 }
 
 async fn ask(world: &World, body: String) -> Answer {
-    let tcp = TcpStream::connect(world.decide).await.unwrap();
-    let request = Request::builder()
-        .method("POST")
-        .uri("/v1/decide")
-        .header("host", world.decide.to_string())
-        .header("content-type", "application/json")
-        .body(GateBody::full(body))
-        .unwrap();
-    Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await
+    world.ask("/v1/decide", body).await
 }
 
 fn question(id: &str, tool: &str, args: &Value) -> String {

@@ -8,9 +8,8 @@ use clawlock_policy::document::{
 use clawlock_proxy::body::GateBody;
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
-use crate::client::{Answer, get, http1_sender};
+use crate::client::get;
 use crate::origin::{Origin, full};
 use crate::world::{HOST, TestCa, World, http_rule, loopback, tenant, vendor};
 
@@ -36,16 +35,8 @@ fn limited(upstream: UpstreamDoc, requests: u32) -> Vec<Document> {
 }
 
 async fn call(world: &World, id: &str) -> Value {
-    let tcp = TcpStream::connect(world.decide).await.unwrap();
-    let body = json!({"version": 1, "requestId": id, "tool": "exec", "args": {}}).to_string();
-    let request = Request::builder()
-        .method("POST")
-        .uri("/v1/decide")
-        .header("host", world.decide.to_string())
-        .header("content-type", "application/json")
-        .body(GateBody::full(body))
-        .unwrap();
-    Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await.json()
+    let body = json!({"version": 1, "requestId": id, "tool": "exec", "args": {}});
+    world.ask("/v1/decide", body.to_string()).await.json()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,17 +158,9 @@ async fn rules_hear_what_the_agent_says_of_a_call() {
     documents.pop();
     let world = World::start(documents).await;
     let said = async |id: &str, requester: &str, run: &str, model: &str| {
-        let tcp = TcpStream::connect(world.decide).await.unwrap();
         let body = json!({"version": 1, "requestId": id, "tool": "exec", "args": {}, "requester": requester, "run": run,
             "model": model});
-        let request = Request::builder()
-            .method("POST")
-            .uri("/v1/decide")
-            .header("host", world.decide.to_string())
-            .header("content-type", "application/json")
-            .body(GateBody::full(body.to_string()))
-            .unwrap();
-        let answer = Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await.json();
+        let answer = world.ask("/v1/decide", body.to_string()).await.json();
         answer["code"].as_str().unwrap_or("allowed").to_owned()
     };
     assert_eq!(said("1", "boss", "x", "y").await, "allowed");

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clawlock_policy::document::{Document, MatchDoc, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc};
-use clawlock_proxy::body::GateBody;
 use clawlock_proxy::limits::HEARTBEAT_MAX_AGE;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
-use crate::client::{Answer, get, http1_sender};
+use crate::client::{Answer, get};
 use crate::origin::{Origin, full, pieces};
 use crate::world::{HOST, TestCa, World, http_rule, loopback, policy, tenant, usual, vendor};
 
@@ -26,15 +24,7 @@ fn max_age_ms() -> u64 {
 
 /// Asks the gate's own API.
 pub(crate) async fn ask(world: &World, path: &str, body: &Value) -> Answer {
-    let tcp = TcpStream::connect(world.decide).await.unwrap();
-    let request = Request::builder()
-        .method("POST")
-        .uri(path)
-        .header("host", world.decide.to_string())
-        .header("content-type", "application/json")
-        .body(GateBody::full(body.to_string()))
-        .unwrap();
-    Answer::of(http1_sender(tcp).await.send_request(request).await.unwrap()).await
+    world.ask(path, body.to_string()).await
 }
 
 /// The plugin reports itself.

@@ -4,16 +4,16 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{Pod, Volume, VolumeMount};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::patch::{self, Operation};
-use super::{Injection, Reason, Refusal, parts, refuse};
+use super::{Injection, Reason, Refusal, openclaw, parts, refuse};
 use crate::objects::environment::{self, NODE_OPTIONS, Places};
 use crate::objects::names;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 /// The lists of containers of a pod's spec.
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -30,8 +30,11 @@ pub(super) fn agent(raw: &Value, pod: &Pod, injection: &Injection) -> Result<Vec
             volumes.push(value(volume)?);
         }
     }
+    // As its author wrote it: what governs it is made of that.
+    openclaw::govern(spec, pod, injection)?;
     for key in LISTS {
-        for container in objects(spec, key).filter(|container| !is_named(container, names::SIDECAR)) {
+        let ours = [names::SIDECAR, names::INSTALLER];
+        for container in objects(spec, key).filter(|container| !ours.iter().any(|name| is_named(container, name))) {
             send_through_gates(container)?;
         }
     }
@@ -122,10 +125,15 @@ fn send_through_gates(container: &mut Object) -> Result<(), Refusal> {
     // Options that come from a ConfigMap are not known here, and stay.
     let keeps_options = own.is_some_and(|entry| entry.get("valueFrom").is_some_and(Value::is_object));
     let options = own.and_then(|entry| entry["value"].as_str()).map(str::to_owned);
-    for (name, value) in environment::variables(&Places::in_pod(), options.as_deref()) {
-        if name == NODE_OPTIONS && keeps_options {
-            continue;
-        }
+    let variables = environment::variables(&Places::in_pod(), options.as_deref());
+    set(container, variables.into_iter().filter(|(name, _)| *name != NODE_OPTIONS || !keeps_options));
+    mount(container, &parts::agent_mount())
+}
+
+/// Sets variables of a container, in place of others by their names.
+pub(super) fn set(container: &mut Object, variables: impl IntoIterator<Item = (&'static str, String)>) {
+    let env = list(container, "env");
+    for (name, value) in variables {
         let wanted = json!({"name": name, "value": value});
         let mut found = false;
         for entry in env.iter_mut().filter(|entry| entry["name"] == name) {
@@ -136,19 +144,23 @@ fn send_through_gates(container: &mut Object) -> Result<(), Refusal> {
             env.push(wanted);
         }
     }
+}
+
+/// Gives a container one of our mounts, which are checked where they are there.
+pub(super) fn mount(container: &mut Object, wanted: &VolumeMount) -> Result<(), Refusal> {
     let mounts = list(container, "volumeMounts");
-    if !mounts.iter().any(|mount| mount["name"] == names::AGENT_VOLUME) {
-        mounts.push(value(&parts::agent_mount())?);
+    if !mounts.iter().any(|mount| mount["name"] == wanted.name.as_str()) {
+        mounts.push(value(wanted)?);
     }
     Ok(())
 }
 
-fn is_named(container: &Object, name: &str) -> bool {
+pub(super) fn is_named(container: &Object, name: &str) -> bool {
     container.get("name").and_then(Value::as_str) == Some(name)
 }
 
 /// A member that is a list, made where it is not there.
-fn list<'a>(object: &'a mut Object, key: &str) -> &'a mut Vec<Value> {
+pub(super) fn list<'a>(object: &'a mut Object, key: &str) -> &'a mut Vec<Value> {
     let value = object.entry(key).or_insert(Value::Null);
     if !value.is_array() {
         *value = Value::Array(Vec::new());
@@ -172,7 +184,7 @@ fn member<'a>(object: &'a mut Object, key: &str) -> &'a mut Object {
 }
 
 /// The objects of a list that may not be there.
-fn objects<'a>(object: &'a mut Object, key: &str) -> impl Iterator<Item = &'a mut Object> {
+pub(super) fn objects<'a>(object: &'a mut Object, key: &str) -> impl Iterator<Item = &'a mut Object> {
     object.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
@@ -188,7 +200,7 @@ fn object<'a>(pod: &'a mut Value, key: &str) -> Result<&'a mut Object, Refusal> 
     })
 }
 
-fn value<T: Serialize>(part: &T) -> Result<Value, Refusal> {
+pub(super) fn value<T: Serialize>(part: &T) -> Result<Value, Refusal> {
     serde_json::to_value(part).map_err(|error| Refusal {
         reason: Reason::Malformed,
         path: "spec".to_owned(),

@@ -18,6 +18,10 @@ use crate::objects::{Release, names};
 /// Size of the volumes in memory: a key, a certificate, a socket.
 const MEMORY_VOLUME: &str = "1Mi";
 
+/// Size of the volume with OpenClaw's plugin and configuration, of which up to 1 MiB is read and which is written with
+/// indentation.
+const OPENCLAW_MEMORY: &str = "8Mi";
+
 /// Seconds that the sidecar may take to prove that the pod is isolated, before it is started again: it
 /// waits for the gateway, which may itself have to be scheduled.
 const STARTUP_SECONDS: i32 = 600;
@@ -71,7 +75,12 @@ pub(super) fn for_windows(mut container: Container) -> Container {
 
 /// The volumes of the sidecar.
 pub(super) fn volumes() -> Vec<Volume> {
-    vec![token_volume(), memory(names::PRIVATE_VOLUME), memory(names::AGENT_VOLUME)]
+    vec![
+        token_volume(),
+        memory(names::PRIVATE_VOLUME, MEMORY_VOLUME),
+        memory(names::AGENT_VOLUME, MEMORY_VOLUME),
+        memory(names::OPENCLAW_VOLUME, OPENCLAW_MEMORY),
+    ]
 }
 
 /// The token that proves to the control API which pod asks.
@@ -93,12 +102,12 @@ pub(in crate::objects) fn token_volume() -> Volume {
     }
 }
 
-fn memory(name: &str) -> Volume {
+fn memory(name: &str, size: &str) -> Volume {
     Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
             medium: Some("Memory".to_owned()),
-            size_limit: Some(Quantity(MEMORY_VOLUME.to_owned())),
+            size_limit: Some(Quantity(size.to_owned())),
         }),
         ..Volume::default()
     }
@@ -109,7 +118,12 @@ pub(super) fn agent_mount() -> VolumeMount {
     mount(names::AGENT_VOLUME, names::AGENT_DIR, Some(true))
 }
 
-fn mount(name: &str, path: &str, read_only: Option<bool>) -> VolumeMount {
+/// What OpenClaw's container mounts too.
+pub(super) fn openclaw_mount() -> VolumeMount {
+    mount(names::OPENCLAW_VOLUME, names::OPENCLAW_DIR, Some(true))
+}
+
+pub(super) fn mount(name: &str, path: &str, read_only: Option<bool>) -> VolumeMount {
     VolumeMount { name: name.to_owned(), mount_path: path.to_owned(), read_only, ..VolumeMount::default() }
 }
 

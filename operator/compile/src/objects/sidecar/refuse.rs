@@ -60,8 +60,8 @@ pub(super) fn not_injected(pod: &Pod) -> Checked {
     let has = |name: &str| spec.is_some_and(|spec| spec.volumes.iter().flatten().any(|volume| volume.name == name));
     let containers = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten());
     refuse_if(
-        containers.into_iter().any(|container| container.name == names::SIDECAR)
-            || [names::TOKEN_VOLUME, names::PRIVATE_VOLUME, names::AGENT_VOLUME].into_iter().any(has)
+        containers.into_iter().any(|container| [names::SIDECAR, names::INSTALLER].contains(&&*container.name))
+            || names::VOLUMES.into_iter().any(has)
             || pod.metadata.labels.iter().flatten().any(|(key, _)| key.starts_with(names::GROUP_PREFIX)),
         Reason::Sidecar,
         "metadata.labels",

@@ -23,10 +23,11 @@ pub(super) struct View<'a> {
     lifecycle: Option<&'a Lifecycle>,
 }
 
-/// All containers but the sidecar.
+/// All containers but the sidecar and OpenClaw's installer, which injection makes anew.
 pub(super) fn views(spec: &PodSpec) -> impl Iterator<Item = View<'_>> {
     let init = spec.init_containers.iter().flatten().enumerate();
-    let init = init.filter(|(_, container)| container.name != names::SIDECAR);
+    let ours = [names::SIDECAR, names::INSTALLER];
+    let init = init.filter(move |(_, container)| !ours.contains(&&*container.name));
     let init = init.map(|(index, container)| View::of("initContainers", index, container));
     let containers = spec.containers.iter().enumerate();
     let containers = containers.map(|(index, container)| View::of("containers", index, container));
@@ -74,10 +75,10 @@ impl<'a> View<'a> {
     pub(super) fn check(&self) -> Checked {
         let Self { path, name, image: _, context, mounts, host_ports, probes, lifecycle } = self;
         refuse_if(
-            *name == names::SIDECAR,
+            [names::SIDECAR, names::INSTALLER].contains(name),
             Reason::Sidecar,
             &format!("{path}.name"),
-            "the name clawlock is the sidecar's; rename the container",
+            "the names clawlock and clawlock-openclaw are injection's; rename the container",
         )?;
         if let Some(context) = context {
             check_context(&format!("{path}.securityContext"), context)?;
@@ -153,12 +154,12 @@ fn check_context(path: &str, context: &SecurityContext) -> Checked {
     }
 }
 
-/// The sidecar's volumes are mounted by the sidecar alone, but for the one that agents read.
+/// The volumes of ours are mounted by our containers alone, but for those that agents read.
 fn check_mount(path: &str, mount: &VolumeMount) -> Checked {
-    if *mount == parts::agent_mount() {
+    if [parts::agent_mount(), parts::openclaw_mount()].contains(mount) {
         return Ok(());
     }
-    let reserved = [names::TOKEN_VOLUME, names::PRIVATE_VOLUME, names::AGENT_VOLUME].contains(&mount.name.as_str());
+    let reserved = names::VOLUMES.contains(&mount.name.as_str());
     refuse_if(
         reserved || is_ours(&mount.mount_path),
         Reason::ReservedVolume,

@@ -41,7 +41,7 @@ pub(in crate::objects::sidecar) fn update(old: &Pod, new: &Pod, injection: &Inje
     let sidecars = |pod: &Pod| -> Vec<(usize, Container)> {
         let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).enumerate();
         containers
-            .filter(|(_, container)| container.name == names::SIDECAR)
+            .filter(|(_, container)| [names::SIDECAR, names::INSTALLER].contains(&&*container.name))
             .map(|(at, one)| (at, one.clone()))
             .collect()
     };
@@ -49,7 +49,7 @@ pub(in crate::objects::sidecar) fn update(old: &Pod, new: &Pod, injection: &Inje
         sidecars(old) != sidecars(new),
         Reason::Changed,
         "spec.initContainers",
-        "the sidecar of a pod stays as it was injected; delete the pod to get a new one",
+        "what was injected into a pod stays as it is; delete the pod to get a new one",
     )?;
     let volumes = |pod: &Pod| -> Vec<Volume> {
         let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
