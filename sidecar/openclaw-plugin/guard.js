@@ -2,6 +2,7 @@
 // and a report after each call. A tool runs only on a clear "allow"; whatever is thrown, late or unknown blocks.
 import { createHash } from "node:crypto";
 import { Calls } from "./calls.js";
+import { Models, claims } from "./claims.js";
 import { API_VERSION, Gate, address } from "./gate.js";
 import { Heartbeat, liveHooks } from "./heartbeat.js";
 
@@ -26,6 +27,7 @@ export class Guard {
   #gate;
   #log;
   #calls = new Calls();
+  #models = new Models();
 
   constructor(gate, log) {
     this.#gate = gate;
@@ -33,11 +35,11 @@ export class Guard {
   }
 
   /** Resolves with `{args}`, what may run, or with `{reason}`, the sentence for the model. Never rejects. */
-  async decide(event) {
+  async decide(event, ctx) {
     const callId = typeof event?.toolCallId === "string" && event.toolCallId ? event.toolCallId : undefined;
     let verdict;
     try {
-      verdict = await this.#ask(event, callId);
+      verdict = await this.#ask(event, ctx, callId);
     } catch (error) {
       this.#log.warn(JSON.stringify({ clawlock: "no answer", tool: event?.toolName, error: error?.message }));
       verdict = { reason: error?.status === 413 ? TOO_LARGE : NO_ANSWER };
@@ -46,12 +48,13 @@ export class Guard {
     return verdict;
   }
 
-  async #ask(event, callId) {
+  async #ask(event, ctx, callId) {
     const { toolName, params } = event;
     // Read once: what is asked about is what runs.
     const args = JSON.stringify(params ?? {});
     const call = callId === undefined ? "" : `,"callId":${JSON.stringify(callId)}`;
-    const question = `"tool":${JSON.stringify(toolName)},"args":${args}${call}`;
+    const said = Object.entries(claims(event, ctx, this.#models)).map(([name, text]) => `,"${name}":${JSON.stringify(text)}`);
+    const question = `"tool":${JSON.stringify(toolName)},"args":${args}${call}${said.join("")}`;
     const requestId = this.#calls.requestId(callId, question);
     const answer = await this.#gate.post("/v1/decide", `{"version":${API_VERSION},"requestId":"${requestId}",${question}}`);
     if (answer.requestId !== requestId) throw new Error("the answer is to another question");
@@ -60,6 +63,11 @@ export class Guard {
     this.#log.warn(JSON.stringify({ clawlock: "blocked", tool: toolName, code, policy, rule, requestId }));
     const usable = answer.decision === "deny" && typeof message === "string" && message !== "" && message.length <= LONGEST_MESSAGE;
     return { reason: usable ? message : NO_ANSWER };
+  }
+
+  /** A run speaks to a model. */
+  modelCalled(event) {
+    this.#models.called(event);
   }
 
   /** Reports what came of a call. Nothing depends on it. */
@@ -101,16 +109,16 @@ export function register(api) {
   api.registerTrustedToolPolicy({
     id: POLICY_ID,
     description: "the decision of Clawlock's agent gate",
-    evaluate: async (event) => {
-      const { reason } = await guard.decide(event);
+    evaluate: async (event, ctx) => {
+      const { reason } = await guard.decide(event, ctx);
       return reason === undefined ? undefined : { allow: false, reason };
     },
   });
   registered.add("trusted_tool_policy");
 
   // Other plugins may have changed the arguments by now, and this hook is not shown how: what was decided is what runs.
-  on("before_tool_call", async (event) => {
-    const { reason, args } = await guard.decide(event);
+  on("before_tool_call", async (event, ctx) => {
+    const { reason, args } = await guard.decide(event, ctx);
     return reason === undefined ? { params: args } : { block: true, blockReason: reason };
   }, { priority: LAST });
 
@@ -127,6 +135,7 @@ export function register(api) {
   });
 
   on("after_tool_call", (event) => guard.report(event));
+  api.on("model_call_started", (event) => guard.modelCalled(event));
   api.on("gateway_start", () => heartbeat.start());
   api.on("gateway_stop", () => heartbeat.stop());
 }

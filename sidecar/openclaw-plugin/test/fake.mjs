@@ -49,8 +49,8 @@ export function host(config) {
     on: (name, handler, options) => hooks.set(name, { handler, options }),
     registerTrustedToolPolicy: (registration) => (policy = registration),
   });
-  const call = (name) => (event) => hooks.get(name).handler(event, {});
-  return { hooks, policy, logged, trusted: (event) => policy.evaluate(event, {}), last: call("before_tool_call"), run: call("before_agent_run"), after: call("after_tool_call"), stop: call("gateway_stop"), start: call("gateway_start") };
+  const call = (name) => (event, ctx = {}) => hooks.get(name).handler(event, ctx);
+  return { hooks, policy, logged, trusted: (event, ctx = {}) => policy.evaluate(event, ctx), last: call("before_tool_call"), run: call("before_agent_run"), after: call("after_tool_call"), stop: call("gateway_stop"), start: call("gateway_start"), modelCalled: call("model_call_started") };
 }
 
 export const EXEC = { toolName: "exec", params: { command: "ls" }, toolCallId: "call_1" };

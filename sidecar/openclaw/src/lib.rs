@@ -15,8 +15,9 @@ pub const PLUGIN_ID: &str = "clawlock-guard";
 
 /// The plugin's files by name, for a folder of mode 0755 with files of 0644 that belong to root or to OpenClaw's user:
 /// OpenClaw skips a plugin in any other, and runs without it.
-pub const PLUGIN_FILES: [(&str, &str); 7] = [
+pub const PLUGIN_FILES: [(&str, &str); 8] = [
     ("calls.js", include_str!("../../openclaw-plugin/calls.js")),
+    ("claims.js", include_str!("../../openclaw-plugin/claims.js")),
     ("gate.js", include_str!("../../openclaw-plugin/gate.js")),
     ("guard.js", include_str!("../../openclaw-plugin/guard.js")),
     ("heartbeat.js", include_str!("../../openclaw-plugin/heartbeat.js")),
