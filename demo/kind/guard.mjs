@@ -94,7 +94,7 @@ export async function secondOpenClaw(w, tell) {
   check(await there(w, trace), "its tool ran: nobody was asked");
   const answer = await ask(w, ["decide", "read", "{}"]);
   tell.got(answer);
-  check(answer.code === "Disobeyed", "the first one is halted too", answer);
+  check(["Disobeyed", "Halted"].includes(answer.code), "the first one is halted too", answer);
   check((await w.modelRequests()) === before + 1, "the model asked for it, and never saw what came of it");
   const told = await until("PluginReporting=False", TOLD_WITHIN_MS, async () => {
     const found = condition(await get("demo-gateway", "tenantgateway", "demo"), "PluginReporting");

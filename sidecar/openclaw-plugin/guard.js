@@ -34,12 +34,15 @@ export class Guard {
     this.#log = log;
   }
 
-  /** Resolves with `{args}`, what may run, or with `{reason}`, the sentence for the model. Never rejects. */
-  async decide(event, ctx) {
+  /**
+   * Resolves with `{args}`, what may run, or with `{reason}`, the sentence for the model. Never rejects. `again`: what
+   * the hook before this one has just asked need not be asked once more.
+   */
+  async decide(event, ctx, { again = false } = {}) {
     const callId = typeof event?.toolCallId === "string" && event.toolCallId ? event.toolCallId : undefined;
     let verdict;
     try {
-      verdict = await this.#ask(event, ctx, callId);
+      verdict = await this.#ask(event, ctx, callId, again);
     } catch (error) {
       this.#log.warn(JSON.stringify({ clawlock: "no answer", tool: event?.toolName, error: error?.message }));
       verdict = { reason: error?.status === 413 ? TOO_LARGE : NO_ANSWER };
@@ -48,17 +51,21 @@ export class Guard {
     return verdict;
   }
 
-  async #ask(event, ctx, callId) {
+  async #ask(event, ctx, callId, again) {
     const { toolName, params } = event;
     // Read once: what is asked about is what runs.
     const args = JSON.stringify(params ?? {});
     const call = callId === undefined ? "" : `,"callId":${JSON.stringify(callId)}`;
     const said = Object.entries(claims(event, ctx, this.#models)).map(([name, text]) => `,"${name}":${JSON.stringify(text)}`);
     const question = `"tool":${JSON.stringify(toolName)},"args":${args}${call}${said.join("")}`;
+    if (again && callId !== undefined && this.#calls.takeAllowed(callId, question)) return { args: JSON.parse(args) };
     const requestId = this.#calls.requestId(callId, question);
     const answer = await this.#gate.post("/v1/decide", `{"version":${API_VERSION},"requestId":"${requestId}",${question}}`);
     if (answer.requestId !== requestId) throw new Error("the answer is to another question");
-    if (answer.decision === "allow") return { args: JSON.parse(args) };
+    if (answer.decision === "allow") {
+      if (!again && callId !== undefined) this.#calls.allowed(callId, requestId);
+      return { args: JSON.parse(args) };
+    }
     const { code, policy, rule, message } = answer;
     this.#log.warn(JSON.stringify({ clawlock: "blocked", tool: toolName, code, policy, rule, requestId }));
     const usable = answer.decision === "deny" && typeof message === "string" && message !== "" && message.length <= LONGEST_MESSAGE;
@@ -118,7 +125,7 @@ export function register(api) {
 
   // Other plugins may have changed the arguments by now, and this hook is not shown how: what was decided is what runs.
   on("before_tool_call", async (event, ctx) => {
-    const { reason, args } = await guard.decide(event, ctx);
+    const { reason, args } = await guard.decide(event, ctx, { again: true });
     return reason === undefined ? { params: args } : { block: true, blockReason: reason };
   }, { priority: LAST });
 

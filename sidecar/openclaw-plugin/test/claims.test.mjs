@@ -12,6 +12,7 @@ test("a call is asked about with its requester, run and model, by both hooks ali
   const ctx = { runId: "run-1", requester: { channel: "telegram", senderId: "42", senderIsOwner: true } };
   await openclaw.trusted(event, ctx);
   await openclaw.last(event, ctx);
+  await openclaw.last(event, ctx);
   const [first, second] = gate.asked;
   assert.deepEqual({ requester: first.body.requester, run: first.body.run, model: first.body.model }, { requester: "telegram:42", run: "run-1", model: "scripted/m-1" });
   assert.equal(second.text, first.text);

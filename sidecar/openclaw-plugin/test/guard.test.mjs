@@ -13,6 +13,8 @@ for (const unix of [false, true]) {
     const openclaw = host(gate.config);
     assert.equal(await openclaw.trusted(EXEC), undefined);
     assert.deepEqual(await openclaw.last(EXEC), { params: { command: "ls" } });
+    assert.equal(gate.asked.length, 1, "the second hook has the same question, and its answer");
+    assert.deepEqual(await openclaw.last(EXEC), { params: { command: "ls" } });
     const [first, second] = gate.asked;
     assert.equal(first.path, "/v1/decide");
     assert.equal(first.headers["content-type"], "application/json");
@@ -20,7 +22,7 @@ for (const unix of [false, true]) {
     const { requestId, ...question } = first.body;
     assert.deepEqual(question, { version: 1, tool: "exec", args: { command: "ls" }, callId: "call_1" });
     assert.match(requestId, /^[0-9a-f-]{36}$/);
-    assert.equal(second.text, first.text, "the second hook asks the same question under the same id");
+    assert.equal(second.text, first.text, "an answer serves once; then the same question is asked under the same id");
   });
 }
 
