@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use clawlock_policy::document::{
-    ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc,
-    PolicyDoc, Protocol, RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
+    ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OnDeny, OperationDoc,
+    PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
     Action, Body, Claims, Context, Facts, HostName, HttpAction, Policy, RequestPath, ToolAction, Verdict, codec, decide,
@@ -149,7 +149,7 @@ fn other_rule(n: usize) -> RuleDoc {
         }),
     };
     let tier = if n.is_multiple_of(5) { Tier::Block } else { Tier::Auto };
-    RuleDoc { name: format!("rule-{n}"), matches, when: None, schedule: None, tier }
+    RuleDoc { name: format!("rule-{n}"), matches, when: None, schedule: None, tier, on_deny: OnDeny::Continue }
 }
 
 fn deciding_rules(condition: bool) -> [RuleDoc; 2] {
@@ -161,6 +161,7 @@ fn deciding_rules(condition: bool) -> [RuleDoc; 2] {
             when: when(r#"args.command.startsWith("ls ") && args.timeout <= 60"#),
             schedule: None,
             tier: Tier::Auto,
+            on_deny: OnDeny::Continue,
         },
         RuleDoc {
             name: "read-items".to_owned(),
@@ -168,6 +169,7 @@ fn deciding_rules(condition: bool) -> [RuleDoc; 2] {
             when: when("args.limit <= 100"),
             schedule: None,
             tier: Tier::Auto,
+            on_deny: OnDeny::Continue,
         },
     ]
 }
@@ -224,6 +226,7 @@ pub(crate) fn tenant() -> TenantDoc {
             when: None,
             schedule: None,
             tier: Tier::Block,
+            on_deny: OnDeny::Continue,
         }],
         limits: vec![],
         tool_categories: vec![],

@@ -131,6 +131,7 @@ impl Asked {
             detail,
             hint,
             retry_after_ms: None,
+            halts: false,
         };
         if *method == Method::TRACE || *method == Method::CONNECT {
             let detail = format!("{method} is never forwarded");

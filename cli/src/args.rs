@@ -322,6 +322,10 @@ pub(crate) struct DevArgs {
     /// Put the guard plugin under COMMAND, an OpenClaw: with a configuration that keeps the plugin in force
     #[arg(long, value_enum, default_value_t)]
     pub(crate) guard: Guard,
+    /// Resume the agent: a rule with onDeny Halt, or the cross-check, has halted it in this run or one before, and a
+    /// person has looked at why
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// Run COMMAND without Landlock: it can then open connections past the gates
     #[arg(long)]
     pub(crate) no_landlock: bool,

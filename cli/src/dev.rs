@@ -5,6 +5,7 @@ mod command;
 mod environment;
 mod events;
 mod gates;
+mod halted;
 mod install;
 mod last_good;
 mod openclaw;
@@ -176,7 +177,9 @@ async fn serve(
     let env_file = state.write("env", &environment::shell_file(&places))?;
     let parts =
         Parts { sockets, ca, secrets: secrets.clone(), resolve: args.resolve.clone(), log: &log, shown: records };
+    halted::keep(&args, &state, &installer)?;
     let mut gates = Gates::start(parts, &installer).await?;
+    let halts = halted::tell(installer.agent().clone(), teller.clone());
 
     let guarded = guards(&args).then(|| openclaw::prepare(&state)).transpose()?;
     let (plan, fence) = plan(&args, &places, &secrets, guarded.as_ref())?;
@@ -213,6 +216,7 @@ async fn serve(
     let ended = tokio::select! {
         ended = live(plan, &mut signals, &teller) => ended,
         () = gates.ended() => Err("a gate has ended by itself; see the messages above".to_owned()),
+        () = halts => Err("the watch over halts has ended by itself".to_owned()),
     };
     reloading.stop();
     let (code, bound) = ended?;

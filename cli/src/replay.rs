@@ -55,10 +55,21 @@ impl Agent {
 pub(crate) enum Said {
     /// Allowed, whatever the log does not have.
     Allow(Option<RuleRef>),
-    /// Refused, whatever the log does not have, with the verdict if that is certain too.
-    Refuse(Option<Verdict>, Option<RuleRef>),
+    /// Refused, whatever the log does not have.
+    Refuse(Refusal),
     /// It depends on something that the log does not have.
     Unknown(Why),
+}
+
+/// A refusal. What depends on something that the log does not have is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// The verdict.
+    pub(crate) verdict: Option<Verdict>,
+    /// The rule that refuses, when one does.
+    pub(crate) rule: Option<RuleRef>,
+    /// Whether it halts the pod.
+    pub(crate) halts: bool,
 }
 
 /// Why it is not known what a policy says.
@@ -126,7 +137,7 @@ impl<'a> Replay<'a> {
         }
         let Some(Some(World(policies))) = self.agents.get(agent) else { return Ok(Said::Unknown(Why::Labels)) };
         let Some((strict, loose, exact)) = policies.as_deref() else {
-            return Ok(Said::Refuse(Some(Verdict::Deny), None));
+            return Ok(Said::Refuse(Refusal { verdict: Some(Verdict::Deny), rule: None, halts: false }));
         };
         let (Some(strict), Some(loose)) = (ask(strict, record), ask(loose, record)) else {
             return Ok(Said::Unknown(Why::Action));
@@ -134,9 +145,16 @@ impl<'a> Replay<'a> {
         Ok(match (strict, loose) {
             (Decided::Allow(permit), _) => Said::Allow(permit.rule().cloned()),
             (Decided::Ask(_) | Decided::Deny(_), Decided::Allow(_)) => Said::Unknown(Why::Condition),
-            (strict, _) => {
+            (strict, loose) => {
                 let verdict = if matches!(strict, Decided::Ask(_)) { Verdict::Ask } else { Verdict::Deny };
-                Said::Refuse(Some(verdict).filter(|_| *exact), strict.rule().cloned().filter(|_| *exact))
+                let halting = |decided: &Decided| {
+                    let rule = decided.denial().filter(|denial| denial.halts)?.rule.as_ref()?;
+                    Some((rule.policy.clone(), rule.rule.clone()))
+                };
+                // Whatever the log does not have, that rule is heard.
+                let halts = halting(&strict).is_some() && halting(&strict) == halting(&loose);
+                let rule = strict.rule().cloned().filter(|_| *exact || halts);
+                Said::Refuse(Refusal { verdict: Some(verdict).filter(|_| *exact), rule, halts })
             }
         })
     }

@@ -15,7 +15,7 @@ use crate::engine::Rules;
 use crate::folder::{self, Folder};
 use crate::log::{Line, Log, Logged, LoggedAction, Verdict};
 use crate::output;
-use crate::replay::{Agent, Replay, Said, Why};
+use crate::replay::{Agent, Refusal, Replay, Said, Why};
 
 use report::Report;
 
@@ -91,6 +91,10 @@ fn is_about_policy(record: &Logged) -> bool {
         Code::UnknownUpstream,
     ];
     let code = record.outcome.code.as_deref();
+    if code == Some(Code::Halted.as_str()) && record.outcome.rule.is_some() {
+        // A rule had refused something before, and its pod was not resumed yet.
+        return false;
+    }
     record.outcome.verdict == Verdict::Allow || CODES.iter().any(|known| Some(known.as_str()) == code)
 }
 
@@ -128,6 +132,8 @@ struct Tally {
     /// Changes that were not kept, by whether they widen.
     more_wider: u64,
     more_others: u64,
+    /// Refusals that would halt the pod, by agent, policy and rule.
+    halts: BTreeMap<(Agent, String, String), u64>,
     unknown: BTreeMap<Why, u64>,
     not_by_policy: u64,
     other_agents: u64,
@@ -136,12 +142,19 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, agent: Agent, record: &Logged, said: Said) {
+        if let Said::Refuse(Refusal { rule: Some(rule), halts: true, .. }) = &said {
+            let key = (agent.clone(), rule.policy.to_string(), rule.rule.to_string());
+            // No more than rules of agents, and both are bounded.
+            *self.halts.entry(key).or_default() += 1;
+        }
         let allowed = record.outcome.verdict == Verdict::Allow;
         let before = || Some((record.outcome.policy.clone()?, record.outcome.rule.clone()?));
         let (difference, rule) = match (&said, allowed) {
             (Said::Allow(rule), false) => (Difference::BecomesPossible, rule.as_ref()),
-            (Said::Refuse(_, rule), true) => (Difference::BecomesRefused, rule.as_ref()),
-            (Said::Refuse(Some(verdict), rule), false) if *verdict != record.outcome.verdict => {
+            (Said::Refuse(Refusal { rule, .. }), true) => (Difference::BecomesRefused, rule.as_ref()),
+            (Said::Refuse(Refusal { verdict: Some(verdict), rule, .. }), false)
+                if *verdict != record.outcome.verdict =>
+            {
                 (Difference::OtherRefusal(record.outcome.verdict, *verdict), rule.as_ref())
             }
             (Said::Unknown(Why::Condition), false) => (Difference::MayBecomePossible, None),

@@ -83,6 +83,57 @@ fn a_changed_rule_fails_its_cases_in_every_output() {
 }
 
 #[test]
+fn a_case_can_expect_that_the_pod_is_halted() {
+    let ask = "tier: Ask";
+    for (on_deny, expected, code) in [
+        ("", "halts: false", 0),
+        ("", "halts: true", 1),
+        ("\n    onDeny: Halt", "halts: true", 0),
+        ("\n    onDeny: Halt", "halts: false", 1),
+        ("\n    onDeny: Continue", "halts: false", 0),
+    ] {
+        let dir = copy();
+        edit(&dir, "policy.yaml", ask, &format!("{ask}{on_deny}"));
+        edit(&dir, "support.test.yaml", "code: ApprovalUnavailable", expected);
+        let output = test(&dir, &[]);
+        assert_eq!(output.status.code(), Some(code), "{on_deny} {expected}: {output:?}");
+        assert_eq!(
+            text(&output.stdout).contains("large-refund of acme/support, halts the pod"),
+            on_deny.contains("Halt")
+        );
+        if code == 1 {
+            assert!(text(&output.stdout).contains("expected that it "), "{output:?}");
+        }
+    }
+    let dir = copy();
+    edit(&dir, "support.test.yaml", "{verdict: allow, rule: shell}", "{verdict: allow, halts: true}");
+    let output = test(&dir, &[]);
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("halts nothing"), "{output:?}");
+    // An Auto rule has nothing to halt for: said with its place.
+    edit(&dir, "policy.yaml", "tier: Auto", "tier: Auto\n    onDeny: Halt");
+    let lint = clawlock(&["lint", dir.path().to_str().unwrap()]);
+    assert_eq!(lint.status.code(), Some(1), "{lint:?}");
+    let told = [lint.stdout, lint.stderr].concat();
+    assert!(text(&told).contains("spec.rules[0].onDeny"), "{}", text(&told));
+}
+
+#[test]
+fn explain_says_that_a_refusal_halts() {
+    let dir = copy();
+    edit(&dir, "policy.yaml", "tier: Ask", "tier: Ask\n    onDeny: Halt");
+    let refund = "POST https://api.payments.example/v1/charges/ch_1/refunds {\"amount\":1001}";
+    let folder = dir.path().to_str().unwrap();
+    let explain = |more: &[&str]| {
+        let fixed = ["explain", refund, "--folder", folder, "--label", "app=support-agent"];
+        clawlock(&[&fixed, more].concat())
+    };
+    let output = explain(&[]);
+    assert!(text(&output.stdout).contains("halts      the pod"), "{output:?}");
+    let report: Value = serde_json::from_slice(&explain(&["--output", "json"]).stdout).unwrap();
+    assert_eq!((&report["verdict"], &report["halts"]), (&"ask".into(), &true.into()), "{report}");
+}
+
+#[test]
 fn a_case_that_tests_nothing_is_an_error_with_its_place() {
     for (from, to, place, why) in [
         ("verdict: ask", "verdict: maybe", "support.test.yaml:14:", "maybe"),

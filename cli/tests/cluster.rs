@@ -181,6 +181,30 @@ fn resume_deletes_what_is_named_and_nothing_else() {
     assert_eq!(cluster.asked("delete").len(), 3);
 }
 
+#[test]
+fn a_pod_that_a_gate_halted_is_shown_with_its_rule_and_resumed_like_any_other() {
+    let cluster = cluster();
+    let reason = "pod bot-0: tool rm is blocked by rule no-rm of policy acme/support";
+    let spec = json!({
+        "agentSelector": {}, "podUID": "u", "reason": reason,
+        "cause": {"type": "Denial", "denial": {"policy": "acme/support", "rule": "no-rm"}},
+    });
+    let mut halt = object("AgentHalt", "acme", "pod-u", json!({ "spec": spec }));
+    halt["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "bot-0", "uid": "u"}]);
+    cluster.put("halts", std::slice::from_ref(&halt));
+    cluster.put("objects", &[halt]);
+    let shown = cluster.run(&["resume", "acme"]);
+    let words = text(&shown.stdout);
+    assert!(words.contains(&format!("acme/pod-u in force {reason}")), "{shown:?}");
+    assert!(words.contains("pod bot-0, refused by acme/support#no-rm"), "{shown:?}");
+    let listed = json_of(&cluster.run(&["resume", "acme", "--output", "json"]));
+    assert_eq!((&listed[0]["pod"], &listed[0]["rule"]), (&"bot-0".into(), &"acme/support#no-rm".into()));
+    let status = cluster.run(&["status", "acme"]);
+    assert!(text(&status.stdout).contains(&format!("AgentHalt acme/pod-u, {reason}")), "{status:?}");
+    assert_eq!(cluster.run(&["resume", "acme", "acme/pod-u"]).status.code(), Some(0));
+    assert!(cluster.asked("delete").iter().any(|asked| asked.contains("pod-u")), "{:?}", cluster.asked("delete"));
+}
+
 fn lease(node: &str, seconds_ago: u64) -> Value {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let time = Command::new("date")

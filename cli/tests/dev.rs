@@ -140,6 +140,45 @@ fn a_halt_stops_and_its_deletion_resumes() {
     assert_eq!(upstream.seen().len(), 2);
 }
 
+/// The agent's own process, and its ends, resume nothing.
+#[test]
+fn a_rule_that_halts_holds_over_a_restart_until_a_person_resumes() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    let file = folder.path().join("policy.yaml");
+    fs::write(&file, format!("{}    onDeny: Halt\n", policy("Auto", "Block"))).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let start = |more: &[&str]| Dev::spawn(command(folder.path(), state.path(), more));
+    let told = |dev: &Dev| {
+        let is_it = |event: &Value| event["message"].as_str().is_some_and(|text| text.contains("--resume"));
+        dev.event(|event| event["event"] == "notice" && is_it(event))
+    };
+    let mut dev = start(&[]);
+    assert_eq!(dev.get(&upstream, "/open/1").0, 200);
+    assert_eq!(code(&dev.get(&upstream, "/shut/1").1), "TierBlock");
+    assert_eq!(dev.get(&upstream, "/open/2").0, 200, "a rule without onDeny halts nobody");
+    assert_eq!(dev.decide("1", "exec")["code"], "TierBlock");
+    told(&dev);
+    for (id, tool) in [("2", "exec"), ("3", "read")] {
+        let halted = dev.decide(id, tool);
+        assert_eq!((&halted["code"], &halted["rule"]), (&"Halted".into(), &"shell".into()), "{halted}");
+    }
+    // An edit that takes the rule away comes too late.
+    fs::write(&file, policy("Auto", "Auto")).unwrap();
+    dev.installed();
+    assert_eq!(dev.decide("4", "exec")["code"], "Halted");
+    dev.signal("-TERM");
+    assert!(dev.wait().success());
+    let mut dev = start(&[]);
+    told(&dev);
+    assert_eq!(dev.decide("5", "exec")["code"], "Halted");
+    dev.signal("-TERM");
+    assert!(dev.wait().success());
+    let dev = start(&["--resume"]);
+    assert_eq!(dev.decide("6", "exec")["decision"], "allow");
+    assert_eq!(dev.get(&upstream, "/open/3").0, 200);
+}
+
 #[test]
 fn a_credential_in_a_file_is_rotated_and_its_absence_denies() {
     let upstream = Upstream::start();

@@ -161,6 +161,43 @@ fn simulate_tells_what_becomes_possible_and_never_guesses() {
 }
 
 #[test]
+fn simulate_counts_what_would_halt_and_takes_a_halted_pod_for_no_policy() {
+    let log = log(&[
+        record("1", tool("rm"), Some(Code::TierBlock)),
+        record("2", tool("rm"), Some(Code::TierBlock)),
+        record("3", tool("write"), None),
+        record("4", tool("exec"), Some(Code::Halted)),
+    ]);
+    let rule = |on_deny: &str| {
+        format!(
+            "  - {{name: no-rm, match: {{tools: [rm]}}, tier: Block{on_deny}}}\n  \
+             - {{name: write, match: {{tools: [write]}}, tier: Auto}}\n"
+        )
+    };
+    let policy = log.policy(&rule(", onDeny: Halt"));
+    let report = json(&simulate(&log, &policy, &[&LABEL[..], &["--output", "json"]].concat()));
+    let halts = serde_json::json!([{"agent": "acme/default", "policy": "acme/support", "rule": "no-rm", "count": 2}]);
+    assert_eq!(report["halts"], halts, "{report}");
+    assert_eq!((&report["changes"], &report["notByPolicy"]), (&serde_json::json!([]), &1.into()), "{report}");
+    let words = simulate(&log, &policy, &LABEL);
+    assert!(text(&words.stdout).contains("2 x  acme/default: rule no-rm of acme/support"), "{words:?}");
+
+    // To take the halt back is told as what it is.
+    let before = log.0.path().join("before");
+    fs::create_dir(&before).unwrap();
+    let example = fs::read_to_string(examples().join("policy.yaml")).unwrap();
+    let asks = example.replacen("    tier: Ask\n", "    tier: Ask\n    onDeny: Halt\n", 1);
+    assert_ne!(asks, example);
+    fs::write(before.join("policy.yaml"), asks).unwrap();
+    let now = examples().join("policy.yaml");
+    let fixed = ["simulate", "--from", &log.1, "--policy", now.to_str().unwrap(), "--folder", before.to_str().unwrap()];
+    let words = clawlock(&[&fixed[..], &LABEL].concat());
+    let words = text(&words.stdout).to_owned();
+    assert!(words.contains("rule large-refund: no longer halts the pod when it refuses"), "{words}");
+    assert!(!words.contains("no longer says"), "{words}");
+}
+
+#[test]
 fn simulate_of_what_is_in_force_changes_nothing() {
     let log = log(&[
         record("1", http("GET", "/v1/charges", Some("payments.list_charges")), None),

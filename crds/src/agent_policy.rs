@@ -97,7 +97,13 @@ pub enum Mode {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = open_object)]
+#[schemars(
+    transform = open_object,
+    extend("x-kubernetes-validations" = [{
+        "rule": "self.tier != 'Auto' || !has(self.onDeny) || self.onDeny == 'Continue'",
+        "message": "tier Auto refuses nothing, so that onDeny Halt does not go with it",
+    }])
+)]
 pub struct Rule {
     /// Name, unique within the policy; denials and the audit log repeat it. A DNS label.
     #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = DNS_LABEL))]
@@ -117,6 +123,21 @@ pub struct Rule {
     pub schedule: Option<Schedule>,
     /// What the rule says: Auto allows, Ask needs a person, Block refuses.
     pub tier: Tier,
+    /// What follows when this rule refuses something. Halt: the pod is halted, that is every tool call and all egress
+    /// of it are denied with the reason, until a person deletes the AgentHalt that says so. Not for tier Auto, which
+    /// refuses nothing. In mode Audit nothing is halted. Absent: Continue.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "strict::some")]
+    #[schemars(with = "OnDeny")]
+    pub on_deny: Option<OnDeny>,
+}
+
+/// What follows when a rule refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnDeny {
+    /// Nothing more.
+    Continue,
+    /// The pod is halted until a person resumes it.
+    Halt,
 }
 
 /// What a rule says of the actions that it matches.

@@ -97,6 +97,10 @@ pub const TIME_LENGTH: usize = 5;
 pub const DATE_LENGTH: usize = 10;
 /// Characters of the reason of a halt: it is repeated in each denial.
 pub const MAX_REASON: usize = 512;
+/// Characters of a pod's UID: 36, or the 32 of a static pod.
+pub const MAX_UID: usize = 36;
+/// Characters of `namespace/name` of a policy: a DNS label, a slash and the name of an object.
+pub const MAX_FULL_NAME: usize = MAX_NAME + 1 + MAX_OBJECT_NAME;
 /// Entries of `matchLabels`, and of `matchExpressions`. Pods have few labels that tell agents apart.
 pub const MAX_SELECTOR_TERMS: usize = 32;
 /// Values of one expression of a selector.

@@ -24,8 +24,8 @@ mod strict;
 pub mod tenant_gateway;
 pub mod upstream;
 
-pub use agent_halt::{AgentHalt, AgentHaltSpec};
-pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, Residency, Rule, Tier};
+pub use agent_halt::{AgentHalt, AgentHaltSpec, HaltCause, HaltCauseType, HaltDenial};
+pub use agent_policy::{AgentPolicy, AgentPolicySpec, Mode, OnDeny, Residency, Rule, Tier};
 pub use agents::{
     Agents, ApiAccess, Exemption, Ingress, IngressPeer, IngressPort, IngressProtocol, PluginOptional,
     ServiceAccountImages,

@@ -21,6 +21,10 @@ pub const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 pub const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// An image reference, roughly; the exact form is checked by `clawlock-compile`.
 pub const IMAGE: &str = "^[a-zA-Z0-9][-a-zA-Z0-9._:/@]*$";
+/// A UID as Kubernetes makes them: it becomes a part of names.
+pub const UID: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// `namespace/name` of a policy.
+pub const FULL_NAME: &str = "^[-a-z0-9]+/[-.a-z0-9]+$";
 /// One line of printable text.
 pub const PRINTABLE: &str = "^[^\\x00-\\x1f\\x7f]*$";
 

@@ -51,7 +51,36 @@ fn holds(rule: &str, this: &Value, old: Option<&Value>) -> bool {
 #[test]
 fn each_rule_accepts_and_refuses() {
     let named = |name: &str| json!({"metadata": {"name": name}});
+    let denial = json!({"policy": "acme/p", "rule": "r"});
     let cases: &[(&str, &[Value], &[Value])] = &[
+        (
+            "with podUID, agentSelector is {}",
+            &[json!({"agentSelector": {}, "podUID": "u"}), json!({"agentSelector": {"matchLabels": {"a": "b"}}})],
+            &[
+                json!({"agentSelector": {"matchLabels": {"a": "b"}}, "podUID": "u"}),
+                json!({"agentSelector": {"matchExpressions": []}, "podUID": "u"}),
+            ],
+        ),
+        (
+            "cause needs podUID",
+            &[json!({}), json!({"podUID": "u"}), json!({"podUID": "u", "cause": {}})],
+            &[json!({"cause": {}})],
+        ),
+        (
+            "type Denial, and only it, needs denial",
+            &[json!({"type": "Denial", "denial": denial}), json!({"type": "Disobedience"})],
+            &[json!({"type": "Denial"}), json!({"type": "Disobedience", "denial": denial})],
+        ),
+        (
+            "tier Auto refuses nothing, so that onDeny Halt does not go with it",
+            &[
+                json!({"tier": "Auto"}),
+                json!({"tier": "Auto", "onDeny": "Continue"}),
+                json!({"tier": "Ask", "onDeny": "Halt"}),
+                json!({"tier": "Block", "onDeny": "Halt"}),
+            ],
+            &[json!({"tier": "Auto", "onDeny": "Halt"})],
+        ),
         (
             "metadata.name is a DNS label: at most 63 characters and no dot",
             &[named("acme"), named("a-1"), named(&"a".repeat(63))],

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use clawlock_audit::{AuditSink, JsonLines};
 use clawlock_control::client::{self, Config};
-use clawlock_control::control_name;
+use clawlock_control::{ToServer, control_name};
+use clawlock_policy::SpiffeId;
 use clawlock_policy::envelope::TrustedKeys;
 use clawlock_proxy::admin;
 use clawlock_proxy::clock::SystemClock;
@@ -19,6 +20,7 @@ use clawlock_proxy::drain::Drain;
 use clawlock_proxy::gateway::Gateway;
 use clawlock_proxy::hop::Front;
 use clawlock_proxy::hop::splice::Splice;
+use clawlock_proxy::latch::Halt;
 use clawlock_proxy::metrics::Metrics;
 use clawlock_proxy::policies::PolicyTable;
 use clawlock_proxy::tls;
@@ -40,6 +42,9 @@ use crate::secrets::{self, Store};
 
 /// How long open requests may go on once the end has begun. The pod's grace period leaves as much, and some more.
 const DRAIN: Duration = Duration::from_secs(60);
+
+/// Reports that wait for the control stream. Few: what is not taken is said again.
+const REPORTS: usize = 4;
 
 /// How long the admin listener may take to end.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
@@ -144,7 +149,7 @@ impl Program {
         let gateway = Gateway::new(policies.clone(), audit, metrics.clone(), upstreams).vouching(vouchers.clone());
 
         tracing::info!(%pod, %identity, %tenant, "started");
-        let expiring = policies.clone();
+        let (expiring, halting) = (policies.clone(), policies.clone());
         let parts =
             Parts { front: front.clone(), policies, vouchers, readiness: readiness.clone(), figures: figures.clone() };
         let installer = Arc::new(Installer::new(tenant.clone(), identity, parts));
@@ -155,9 +160,9 @@ impl Program {
         program.spawn("the hop's listener", Arc::new(gateway).serve(hop, front, serving));
         program.spawn("the admin listener", admin::serve(admin, metrics, readiness, scraped));
         program.spawn("the watch over validity", async move { expiring.watch_expiry().await });
+        let (outbox, reports) = mpsc::channel(REPORTS);
+        program.spawn("the reports of halts", tell_halts(halting, outbox));
         program.spawn("the control stream's client", async move {
-            // A gateway has nothing to report; the sender is kept, because its end would be one.
-            let (_nothing, reports) = mpsc::channel(1);
             client::run(Config { tenant, anchor, dial: way, token }, installer, reports).await;
         });
         Ok(program)
@@ -189,6 +194,13 @@ impl Program {
         tasks.shutdown().await;
         finished
     }
+}
+
+/// Tells the operator of halts until assignments say them.
+async fn tell_halts(table: Arc<PolicyTable>, outbox: mpsc::Sender<ToServer>) {
+    let told = |(pod, halt): (SpiffeId, Arc<Halt>)| ToServer::halted(&pod, &halt.cause, &halt.detail);
+    let pending = || table.halts().into_iter().map(told).collect();
+    client::repeat(pending, table.halts_changed(), outbox).await;
 }
 
 /// Opens both sockets; tells of both when both fail.

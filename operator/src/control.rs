@@ -40,6 +40,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::halts::Halts;
 use crate::metrics::{Enrolled, Metrics};
 use crate::pki::anchor::Anchor;
 use crate::pki::signing::Signer;
@@ -76,6 +77,8 @@ pub(crate) struct Control<R> {
     pub(crate) canaries: watch::Receiver<Canaries>,
     /// Where acknowledgements go.
     pub(crate) acks: Arc<Acks>,
+    /// Where halts go that gates ask for.
+    pub(crate) halts: Halts,
     /// Signs policy.
     pub(crate) signer: Signer,
     /// The labels of namespaces.
@@ -262,7 +265,7 @@ impl<R: Reviewer> Connection<R> {
             Ok(peer) => peer,
             Err(reason) => return problem(StatusCode::FORBIDDEN, "NoIdentity", reason),
         };
-        let Control { authorities, board, canaries, acks, signer, metrics, .. } = &self.server.control;
+        let Control { authorities, board, canaries, acks, halts, signer, metrics, .. } = &self.server.control;
         let known = board.known(&self.tenant, &peer.uid, peer.role);
         if tokio::time::timeout(KNOWN_TIMEOUT, known).await.is_err() {
             return problem(StatusCode::FORBIDDEN, "NoPod", "the certificate's pod is not there, or has no sidecar");
@@ -274,6 +277,7 @@ impl<R: Reviewer> Connection<R> {
             canaries: canaries.clone(),
             policy_key: signer.public().to_vec(),
             acks: acks.stream(&self.tenant, &peer.uid),
+            halts: halts.clone(),
             peer,
         };
         let (out, lines) = mpsc::channel::<Bytes>(QUEUE);

@@ -9,6 +9,7 @@ mod args;
 mod clock;
 mod cluster;
 mod control;
+mod halts;
 mod lease;
 mod metrics;
 mod pki;

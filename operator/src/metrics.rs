@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     accept_seconds: Histogram,
     reconcile_errors: Counter,
     watch_errors: Counter,
+    /// `AgentHalt`s written for gates.
+    pub(crate) halts: Counter,
     /// Open streams of the control API.
     pub(crate) streams: Gauge<i64, AtomicI64>,
     /// Open connections of the control API.
@@ -93,6 +95,7 @@ impl Metrics {
             accept_seconds: seconds(),
             reconcile_errors: Counter::default(),
             watch_errors: Counter::default(),
+            halts: Counter::default(),
             streams: Gauge::default(),
             connections: Gauge::default(),
             tenants: Gauge::default(),
@@ -109,6 +112,7 @@ impl Metrics {
         let help = "Reconciles of a tenant that failed and are tried again";
         registry.register("reconcile_errors", help, metrics.reconcile_errors.clone());
         registry.register("watch_errors", "Watches that broke and were started again", metrics.watch_errors.clone());
+        registry.register("halts", "AgentHalts written because a gate halted a pod", metrics.halts.clone());
         registry.register("streams", "Open streams of the control API", metrics.streams.clone());
         registry.register("connections", "Open connections of the control API", metrics.connections.clone());
         registry.register("tenants", "Tenants that are served", metrics.tenants.clone());

@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::cluster::{Brief, Writer};
 use crate::control::review::ApiServer;
 use crate::control::{self, Control};
+use crate::halts::{self, Halts};
 use crate::lease::{Election, Lost};
 use crate::metrics::Metrics;
 use crate::pki::anchor::Anchor;
@@ -185,6 +186,8 @@ impl Parts {
         let server = Server::new(world.clone(), keys.signer.clone(), metrics.clone(), board.clone());
         let trust = Trust::new(world.clone());
         let acks = Arc::new(Acks::default());
+        let (halts, wanted) = Halts::new();
+        let writer_of_halts = halts::Writer::new(client.clone(), self.recorder(), metrics.clone());
         let renewer = Renewer {
             client: client.clone(),
             release: release.namespace.clone(),
@@ -201,6 +204,7 @@ impl Parts {
             board,
             canaries: server.canaries(),
             acks: acks.clone(),
+            halts,
             signer: keys.signer.clone(),
             world: world.clone(),
             reviewer: ApiServer::new(client.clone()),
@@ -212,6 +216,7 @@ impl Parts {
             result = tokio::spawn(server.run()) => ("serving", result),
             result = tokio::spawn(trust.run()) => ("trust", result),
             result = tokio::spawn(renewer.run()) => ("renewing", result),
+            result = tokio::spawn(writer_of_halts.run(wanted)) => ("writing halts", result),
             result = tokio::spawn(acks.run(client.clone(), world.clone(), pod.clone())) => ("reporting", result),
             () = keep_issuer(client, issuers) => return Error::Ended("the issuer"),
             error = serve_control(listen, ready, control) => return error,
@@ -246,6 +251,11 @@ impl Parts {
         Error::Ended(ended)
     }
 
+    fn recorder(&self) -> Recorder {
+        let reporter = Reporter { controller: "clawlock-operator".to_owned(), instance: Some(self.pod.clone()) };
+        Recorder::new(self.client.clone(), reporter)
+    }
+
     fn controller(
         &self,
         writer: &Writer,
@@ -253,7 +263,6 @@ impl Parts {
         departures: Arc<Departures>,
         in_force: watch::Receiver<Option<Arc<InForce>>>,
     ) -> Controller {
-        let reporter = Reporter { controller: "clawlock-operator".to_owned(), instance: Some(self.pod.clone()) };
         let context = Context {
             world: self.world.clone(),
             writer: writer.clone(),
@@ -262,7 +271,7 @@ impl Parts {
             secrets: self.secrets.clone(),
             addresses,
             departures,
-            recorder: Recorder::new(self.client.clone(), reporter),
+            recorder: self.recorder(),
             metrics: self.metrics.clone(),
         };
         Controller::new(context, in_force)

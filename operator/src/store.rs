@@ -259,7 +259,12 @@ mod tests {
     }
 
     fn halt(reason: &str) -> Accepted {
-        let spec = AgentHaltSpec { agent_selector: AgentSelector::default(), reason: reason.to_owned() };
+        let spec = AgentHaltSpec {
+            agent_selector: AgentSelector::default(),
+            reason: reason.to_owned(),
+            pod_uid: None,
+            cause: None,
+        };
         let mut halt = AgentHalt::new("stop", spec);
         halt.metadata.namespace = Some("acme".to_owned());
         Accepted::AgentHalt(Box::new(halt))

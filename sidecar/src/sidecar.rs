@@ -9,6 +9,7 @@ use std::time::Duration;
 use clawlock_audit::{AuditSink, JsonLines};
 use clawlock_control::ToServer;
 use clawlock_control::client::{self, Dial, Dialling};
+use clawlock_policy::SpiffeId;
 use clawlock_policy::envelope::TrustedKeys;
 use clawlock_proxy::admin;
 use clawlock_proxy::agent::{AgentGate, Listeners};
@@ -16,6 +17,7 @@ use clawlock_proxy::clock::SystemClock;
 use clawlock_proxy::drain::Drain;
 use clawlock_proxy::hop::HopClient;
 use clawlock_proxy::intercept::InterceptionCa;
+use clawlock_proxy::latch::Halt;
 use clawlock_proxy::policies::PolicyTable;
 use clawlock_proxy::tls;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -135,6 +137,7 @@ impl Sidecar {
             gauges.follow(phases).await;
             "the isolation's gauge"
         });
+        tasks.spawn(tell_halts(table.clone(), outbox.clone()));
         let here = Here { host, ports: canaries };
         let isolation = Isolation { gateway: hop, here, pace, known, table, phase, reports: outbox };
         tasks.spawn(async move {
@@ -160,6 +163,14 @@ impl Sidecar {
         tasks.shutdown().await;
         finished
     }
+}
+
+/// Tells the operator of a halt until the assignment says it.
+async fn tell_halts(table: Arc<PolicyTable>, outbox: mpsc::Sender<ToServer>) -> &'static str {
+    let told = |(pod, halt): (SpiffeId, Arc<Halt>)| ToServer::halted(&pod, &halt.cause, &halt.detail);
+    let pending = || table.halts().into_iter().map(told).collect();
+    client::repeat(pending, table.halts_changed(), outbox).await;
+    "the reports of halts"
 }
 
 /// Opens all sockets and writes the files that go with them.

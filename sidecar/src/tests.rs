@@ -3,8 +3,10 @@
 mod chain;
 mod world;
 
+use std::sync::atomic::Ordering;
+
 use clawlock_control::client::{Receiver as _, Trust};
-use clawlock_control::{IsolationOutcome, PluginState, ToServer};
+use clawlock_control::{HaltingRule, IsolationOutcome, PluginState, ToServer};
 use clawlock_policy::envelope::SigningKey;
 use tokio::io::AsyncReadExt as _;
 
@@ -147,4 +149,48 @@ async fn after_a_restart_the_agent_trusts_the_same_ca_and_waits_for_a_new_proof(
     world.health("/startupz", "200").await;
     assert!(world.ask("/").await.ends_with("ok"));
     assert!(world.folder.path().join("private").join("ca").join("ca.key").exists());
+}
+
+/// The next halt that is reported.
+async fn reported(world: &mut World) -> ToServer {
+    let report = async {
+        loop {
+            let report = world.reports.recv().await.unwrap();
+            if matches!(report, ToServer::Halted { .. }) {
+                return report;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, report).await.expect("no halt is reported")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_pod_stays_so_over_a_restart_until_the_operator_has_said_it_and_takes_it_back() {
+    let mut world = serving().await;
+    assert!(world.ask("/").await.ends_with("ok"));
+    assert!(world.ask("/secret").await.contains("TierBlock"));
+    let rule = HaltingRule { policy: "acme/support".to_owned(), name: "no-secret".to_owned() };
+    for _ in 0..2 {
+        assert!(world.ask("/").await.contains("\"rule\":\"no-secret\",\"code\":\"Halted\""));
+        let ToServer::Halted { identity, reason, rule: named } = reported(&mut world).await else { unreachable!() };
+        assert_eq!((identity.as_str(), named.as_ref()), (world.identity.as_str(), Some(&rule)));
+        assert!(reason.contains("/secret"), "{reason}");
+        world.restart().await;
+        world.certify();
+        world.name_canaries();
+        world.assign();
+        world.health("/startupz", "200").await;
+    }
+    world.halted.store(true, Ordering::SeqCst);
+    world.assign();
+    assert!(world.ask("/").await.contains("halted by acme/pod-uid-1"));
+    world.restart().await;
+    world.certify();
+    world.name_canaries();
+    world.assign();
+    world.health("/readyz", "200").await;
+    assert!(world.ask("/").await.contains("halted by acme/pod-uid-1"));
+    world.halted.store(false, Ordering::SeqCst);
+    world.assign();
+    assert!(world.ask("/").await.ends_with("ok"));
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clawlock_audit::{AuditSink, JsonLines};
-use clawlock_policy::document::{Document, MatchDoc, Mode, PolicyDoc, RuleDoc, Scheme, SecretKey, Tier, UpstreamDoc};
+use clawlock_policy::document::{
+    Document, MatchDoc, Mode, OnDeny, PolicyDoc, RuleDoc, Scheme, SecretKey, Tier, UpstreamDoc,
+};
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::{HostName, SpiffeId, codec};
 use clawlock_proxy::agent::{AgentGate, Listeners};
@@ -120,8 +122,14 @@ fn install(documents: Vec<Document>) -> Result<PolicyTable, String> {
 fn documents(origin: u16, origin_tls: u16, ca: String) -> Vec<Document> {
     let plain = bench_upstream("plain", Scheme::Http, origin);
     let tls = UpstreamDoc { ca_pem: Some(ca), ..bench_upstream("bench", Scheme::Https, origin_tls) };
-    let rule =
-        |name: String, matches: MatchDoc, tier: Tier| RuleDoc { name, matches, when: None, schedule: None, tier };
+    let rule = |name: String, matches: MatchDoc, tier: Tier| RuleDoc {
+        name,
+        matches,
+        when: None,
+        schedule: None,
+        tier,
+        on_deny: OnDeny::Continue,
+    };
     let mut rules: Vec<RuleDoc> = (0..RULES - 2)
         .map(|n| match n % 2 {
             0 => rule(format!("tool-{n}"), MatchDoc::Tools(vec![format!("tool{n}")]), Tier::Auto),

@@ -89,6 +89,9 @@ pub(super) struct Expect {
     /// Under mode Audit: the code with which Enforce would have refused.
     #[serde(default)]
     shadow: Option<String>,
+    /// Whether the refusal halts the pod.
+    #[serde(default)]
+    halts: Option<bool>,
 }
 
 impl Case {
@@ -127,6 +130,9 @@ impl Expect {
             let meant = nearest(code, known()).map(|meant| format!("; did you mean {meant:?}?")).unwrap_or_default();
             return Err((field, format!("{code:?} is no code, docs/codes.md lists them{meant}")));
         }
+        if self.verdict == Verdict::Allow && self.halts == Some(true) {
+            return Err(("halts", "what is allowed halts nothing".to_owned()));
+        }
         if self.verdict == Verdict::Allow && self.code.is_some() {
             return Err(("code", "what is allowed has no code; under mode Audit, shadow has one".to_owned()));
         }
@@ -135,10 +141,14 @@ impl Expect {
 
     /// How what came differs, in words.
     pub(super) fn mismatches(&self, got: &Got) -> Vec<String> {
-        let Self { verdict, policy, rule, code, shadow } = self;
+        let Self { verdict, policy, rule, code, shadow, halts } = self;
         let mut mismatches = Vec::new();
         if *verdict != got.verdict {
             mismatches.push(format!("expected {}, got {}", verdict.as_str(), got.verdict.as_str()));
+        }
+        if let Some(expected) = halts.filter(|expected| *expected != got.halts) {
+            let not = |halts: bool| if halts { "that it halts the pod" } else { "that it does not halt the pod" };
+            mismatches.push(format!("expected {}, got {}", not(expected), not(got.halts)));
         }
         let code_of = |code: Option<Code>| code.map(Code::as_str);
         for (what, expected, got) in [

@@ -57,7 +57,8 @@ mod tests {
 
     fn case(file: &str, name: &str, passed: bool) -> Tested {
         let mismatches = if passed { Vec::new() } else { vec!["expected deny, got allow".to_owned()] };
-        let got = Got { verdict: Verdict::Allow, policy: None, rule: None, code: None, shadow: None, detail: None };
+        let (verdict, code, shadow) = (Verdict::Allow, None, None);
+        let got = Got { verdict, policy: None, rule: None, code, shadow, halts: false, detail: None };
         Tested { file: file.into(), line: 3, name: name.to_owned(), passed, mismatches, got }
     }
 

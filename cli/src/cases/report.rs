@@ -22,6 +22,9 @@ pub(super) struct Got {
     pub(super) code: Option<Code>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shadow: Option<Code>,
+    /// Whether the refusal halts the pod; absent: it does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) halts: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) detail: Option<String>,
 }
@@ -41,6 +44,7 @@ impl Got {
             rule: rule.map(|rule| rule.rule.to_string()),
             code: denial.map(|denial| denial.code),
             shadow,
+            halts: denial.is_some_and(|denial| denial.halts),
             detail: denial.map(|denial| denial.detail.clone()),
         }
     }
@@ -52,13 +56,16 @@ impl Got {
 
     /// In one line.
     pub(super) fn words(&self) -> String {
-        let Self { verdict, policy, rule, code, shadow, detail: _ } = self;
+        let Self { verdict, policy, rule, code, shadow, halts, detail: _ } = self;
         let mut words = verdict.as_str().to_owned();
         if let Some(code) = code {
             words += &format!(" {code}");
         }
         if let (Some(policy), Some(rule)) = (policy, rule) {
             words += &format!(" by rule {rule} of {policy}");
+        }
+        if *halts {
+            words += ", halts the pod";
         }
         if let Some(shadow) = shadow {
             words += &format!(" (Enforce would refuse it: {shadow})");

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{gateway, namespaces, text};
 use crate::args::{ClusterArgs, Format, HaltArgs, HaltName, Label, ResumeArgs};
 use crate::kubectl::Kubectl;
-use crate::output::{self, BAD, GOOD, NOTICE, STRONG, styled};
+use crate::output::{self, BAD, GOOD, NOTICE, QUIET, STRONG, styled};
 use crate::problem::plain;
 
 /// How long `halt` waits until every gate has it: ten times as long as it takes.
@@ -55,6 +55,12 @@ struct Halt {
     namespace: String,
     name: String,
     reason: String,
+    /// The pod that a gate halted; absent when a person wrote the halt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    /// The rule that it was halted for, as `NAMESPACE/POLICY#RULE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
     deleted: bool,
 }
 
@@ -76,6 +82,10 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<ExitCode, String> {
             namespace: part("/metadata/namespace"),
             name: part("/metadata/name"),
             reason: part("/spec/reason"),
+            pod: object.pointer("/spec/cause").map(|_| part("/metadata/ownerReferences/0/name")),
+            rule: object
+                .pointer("/spec/cause/denial")
+                .map(|denial| format!("{}#{}", text(denial, "/policy"), text(denial, "/rule"))),
             deleted: false,
         };
         if namespaces.contains(&halt.namespace) {
@@ -106,10 +116,14 @@ fn listed(halts: &[Halt]) -> String {
         return format!("{}\n", styled(GOOD, "nothing stops the agents"));
     }
     let mut text = String::new();
-    for Halt { namespace, name, reason, deleted } in halts {
+    for Halt { namespace, name, reason, pod, rule, deleted } in halts {
         let state = if *deleted { styled(GOOD, "deleted") } else { styled(NOTICE, "in force") };
         let name = styled(STRONG, plain(&format!("{namespace}/{name}")));
         text += &format!("{name} {state} {}\n", plain(reason));
+        if let Some(pod) = pod {
+            let cause = rule.as_ref().map_or("it disobeyed".to_owned(), |rule| format!("refused by {rule}"));
+            text += &format!("  {}\n", styled(QUIET, plain(&format!("halted by a gate: pod {pod}, {cause}"))));
+        }
     }
     text
 }

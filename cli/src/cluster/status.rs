@@ -52,6 +52,9 @@ struct Object {
     agents: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<String>,
+    /// Why a halt stops agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// Asks and prints.
@@ -123,11 +126,12 @@ impl Tenant {
             line("condition", "none: the operator has not looked at it yet".to_owned());
         }
         for object in &self.objects {
-            let Object { kind, namespace, name, ready, reason, message, agents, mode } = object;
+            let Object { kind, namespace, name, ready, reason, message, agents, mode, why } = object;
             let state =
                 if *ready { styled(GOOD, "ready") } else { styled(NOTICE, plain(&format!("{reason}: {message}"))) };
             let mut about = format!("{kind} {namespace}/{name}");
             about += &agents.map(|agents| format!(", {agents} agents")).unwrap_or_default();
+            about += &why.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
             about += mode.as_ref().filter(|mode| *mode == "Audit").map(|_| ", audited").unwrap_or_default();
             out += &format!("  {} {state}\n", plain(&about));
         }
@@ -148,6 +152,7 @@ impl Object {
             message: message.to_owned(),
             agents: object.pointer("/status/agents").and_then(Value::as_u64),
             mode: object.pointer("/status/observedMode").and_then(Value::as_str).map(str::to_owned),
+            why: Some(text(object, "/spec/reason").to_owned()).filter(|_| text(object, "/kind") == "AgentHalt"),
         }
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct Report {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    /// Whether the refusal halts the pod; absent: it does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    halts: bool,
     policies: Vec<PolicyReport>,
 }
 
@@ -93,6 +96,7 @@ impl Report {
             shadow,
             detail: denial.map(|denial| denial.detail.clone()),
             hint: denial.map(|denial| denial.hint).filter(|hint| !hint.is_empty()),
+            halts: denial.is_some_and(|denial| denial.halts),
             policies: Vec::new(),
         }
     }
@@ -104,7 +108,8 @@ impl Report {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let Self { action, agent, operation, verdict, policy, rule, code, shadow, detail, hint, policies } = self;
+        let Self { action, agent, operation, verdict, policy, rule, code, shadow, detail, hint, halts, policies } =
+            self;
         let style = match *verdict {
             "allow" => GOOD,
             "ask" => NOTICE,
@@ -122,6 +127,10 @@ impl Report {
         line("rule", rule.as_ref().map(|rule| format!("{rule} of policy {}", policy.as_deref().unwrap_or_default())));
         line("code", code.map(|code| code.to_string()));
         line("audit mode", shadow.map(|code| format!("Enforce would refuse it: {code}")));
+        line(
+            "halts",
+            halts.then(|| "the pod: everything is denied from then on, until a person resumes it".to_owned()),
+        );
         line("why", detail.clone());
         line("hint", hint.map(str::to_owned));
         for policy in policies {

@@ -17,7 +17,10 @@ use crate::folder::{self, Folder, Object, Resource};
 use crate::log::{Line, Log, Logged, LoggedOutcome, Verdict};
 use crate::output::{self, BAD, GOOD, STRONG, styled};
 use crate::problem::plain;
-use crate::replay::{Agent, Replay, Said};
+use crate::replay::{Agent, Refusal, Replay, Said};
+
+/// The code of whatever a halted agent asks for.
+const HALTED: &str = clawlock_policy::Code::Halted.as_str();
 
 /// Most records of one request: each gate writes one.
 const MAX_RECORDS: usize = 16;
@@ -96,7 +99,9 @@ fn report(record: Logged, files: &Folder, replay: &mut Replay<'_>) -> Result<Rep
     let found = record.outcome.policy.as_deref().and_then(|policy| object(files, policy));
     let rule = record.outcome.rule.as_deref();
     let place = found.zip(rule).and_then(|(object, rule)| place(object, rule));
-    let same_policy = found.zip(record.outcome.digest.as_deref()).map(|(object, digest)| {
+    // Of an agent that is halted the digest may be that of the halt.
+    let digest = record.outcome.digest.as_deref().filter(|_| record.outcome.code.as_deref() != Some(HALTED));
+    let same_policy = found.zip(digest).map(|(object, digest)| {
         document(object).is_some_and(|document| codec::digest(&codec::encode(&document)) == digest)
     });
     let Logged { time_ms, request_id, gate, tenant, workload, action, outcome, .. } = record;
@@ -164,7 +169,10 @@ fn words(said: &Said) -> String {
     };
     match said {
         Said::Allow(rule) => format!("allow{}", by(rule)),
-        Said::Refuse(verdict, rule) => format!("{}{}", verdict.map_or("ask or deny", Verdict::as_str), by(rule)),
+        Said::Refuse(Refusal { verdict, rule, halts }) => {
+            let halts = if *halts { ", halts the pod" } else { "" };
+            format!("{}{}{halts}", verdict.map_or("ask or deny", Verdict::as_str), by(rule))
+        }
         Said::Unknown(why) => format!("unknown: {}", why.words()),
     }
 }

@@ -154,8 +154,8 @@ proptest! {
                         let truth = truth(policy, asked.as_ref().unwrap(), now_ms);
                         let right = match &said {
                             Said::Allow(_) => truth == Verdict::Allow,
-                            Said::Refuse(Some(verdict), _) => truth == *verdict,
-                            Said::Refuse(None, _) => truth != Verdict::Allow,
+                            Said::Refuse(Refusal { verdict: Some(verdict), .. }) => truth == *verdict,
+                            Said::Refuse(Refusal { verdict: None, .. }) => truth != Verdict::Allow,
                             Said::Unknown(_) => true,
                         };
                         prop_assert!(right, "{said:?}, but {truth:?} for {args} at {now_ms}: {one:?} {two:?} {guardrails:?}");
@@ -180,7 +180,7 @@ fn what_is_certain_is_known() {
         let answer = Replay::new(&rules, &[]).unwrap().ask(&agent, &record(true, 1)).unwrap();
         let right = match &answer {
             Said::Allow(rule) => said == Verdict::Allow && rule.is_some(),
-            Said::Refuse(verdict, _) => verdict.is_none_or(|verdict| verdict == said),
+            Said::Refuse(Refusal { verdict, .. }) => verdict.is_none_or(|verdict| verdict == said),
             Said::Unknown(_) => false,
         };
         assert!(right, "{one:?}: {answer:?}");
@@ -188,7 +188,7 @@ fn what_is_certain_is_known() {
     let elsewhere = Agent { namespace: "nowhere".to_owned(), service_account: "default".to_owned() };
     let rules = Rules::of(&folder(&[(0, "Auto", true)], &[], &[], false, false), Path::new(".")).unwrap();
     let answer = Replay::new(&rules, &[]).unwrap().ask(&elsewhere, &record(true, 1)).unwrap();
-    assert_eq!(answer, Said::Refuse(Some(Verdict::Deny), None));
+    assert_eq!(answer, Said::Refuse(Refusal { verdict: Some(Verdict::Deny), rule: None, halts: false }));
     let labelled = Rules::of(&folder(&[], &[], &[], false, true), Path::new(".")).unwrap();
     assert_eq!(Replay::new(&labelled, &[]).unwrap().ask(&agent, &record(true, 1)).unwrap(), Said::Unknown(Why::Labels));
 }

@@ -21,6 +21,8 @@ pub(super) struct Report {
     /// Whether something becomes possible, or may.
     widens: bool,
     changes: Vec<Changed>,
+    /// What would halt a pod: all that it does afterwards would be refused as well.
+    halts: Vec<Halting>,
     unknown: Vec<Unknown>,
     not_by_policy: u64,
     other_agents: u64,
@@ -45,6 +47,15 @@ struct Changed {
     before: Option<Verdict>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Verdict>,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Halting {
+    agent: String,
+    policy: String,
+    rule: String,
     count: u64,
 }
 
@@ -117,6 +128,7 @@ impl Report {
             changes,
             more_wider,
             more_others,
+            halts,
             unknown,
             not_by_policy,
             other_agents,
@@ -131,6 +143,10 @@ impl Report {
             // What is not known at all may be anything.
             widens: more_wider > 0 || changes.keys().any(wider) || !unknown.is_empty(),
             changes: changes.into_iter().map(|(change, count)| Changed::of(change, count)).collect(),
+            halts: halts
+                .into_iter()
+                .map(|((agent, policy, rule), count)| Halting { agent: agent.name(), policy, rule, count })
+                .collect(),
             unknown: unknown.into_iter().map(|(why, count)| Unknown { why: why.words(), count }).collect(),
             not_by_policy,
             other_agents,
@@ -162,6 +178,11 @@ impl Report {
                 self.changes.iter().filter(|change| change.difference == name).map(Changed::line).collect();
             text += &section(&styled(style, heading), &lines);
         }
+        let halts = self.halts.iter().map(|Halting { agent, policy, rule, count }| {
+            format!("{}\n", plain(&format!("{count:>8} x  {agent}: rule {rule} of {policy}")))
+        });
+        let heading = "halts the pod: from the first one on, all that it does is refused until a person resumes it";
+        text += &section(&styled(NOTICE, heading), &halts.collect::<Vec<_>>());
         let rules: Vec<String> = self.rules.iter().map(|rule| format!("  {}\n", plain(rule))).collect();
         text += &section(&styled(STRONG, "what the files change, tried or not"), &rules);
         let unknown: Vec<String> =

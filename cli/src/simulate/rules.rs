@@ -1,6 +1,6 @@
 //! What the files themselves allow that those before did not, in words: the log can only tell of what was tried.
 
-use clawlock_crds::{AgentPolicy, Guardrail, Limit, Match, Rule, TenantGateway, Tier};
+use clawlock_crds::{AgentPolicy, Guardrail, Limit, Match, OnDeny, Rule, TenantGateway, Tier};
 
 use crate::folder::{Folder, ObjectId, Resource};
 
@@ -36,7 +36,14 @@ fn policy(id: &ObjectId, new: &AgentPolicy, old: Option<&AgentPolicy>, sentences
         sentences.push(format!("{id}, rule {}: allows {about}{hours}", rule.name));
     }
     for rule in old_rules.iter().filter(|rule| rule.tier != Tier::Auto && !new.spec.rules.contains(rule)) {
-        let Rule { name, matches, when, tier, .. } = rule;
+        let Rule { name, matches, when, tier, on_deny, .. } = rule;
+        if new.spec.rules.iter().any(|new| Rule { on_deny: *on_deny, ..new.clone() } == *rule) {
+            // It refuses as before, and only what follows is another.
+            if *on_deny == Some(OnDeny::Halt) {
+                sentences.push(format!("{id}, rule {name}: no longer halts the pod when it refuses"));
+            }
+            continue;
+        }
         sentences.push(format!("{id}, rule {name}: no longer says {tier:?} to {}", about(matches, when.as_deref())));
     }
     let Some(old) = old else { return };

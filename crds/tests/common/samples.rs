@@ -114,13 +114,27 @@ pub(crate) fn samples() -> Vec<Sample> {
     vec![
         object("AgentHalt", json!({"agentSelector": selector(), "reason": "INC-42: unusual refunds"})),
         object(
+            "AgentHalt",
+            json!({
+                "agentSelector": {},
+                "reason": "tool exec is blocked by rule no-rm of policy acme/support",
+                "podUID": "0b5e0b5e-0000-4000-8000-000000000000",
+                "cause": {"type": "Denial", "denial": {"policy": "acme/support", "rule": "no-rm"}},
+            }),
+        ),
+        object(
             "AgentPolicy",
             json!({
                 "agentSelector": selector(),
                 "mode": "Audit",
                 "rules": [
                     {"name": "shell", "match": {"tools": ["exec"]}, "when": "args.command == 'ls'", "tier": "Auto"},
-                    {"name": "refund", "match": {"operations": ["stripe.create_refund"]}, "tier": "Ask"},
+                    {
+                        "name": "refund",
+                        "match": {"operations": ["stripe.create_refund"]},
+                        "tier": "Ask",
+                        "onDeny": "Halt",
+                    },
                     {
                         "name": "docs",
                         "match": {"http": {"upstreams": ["wiki"], "methods": ["GET"], "paths": ["/wiki/**"]}},

@@ -9,6 +9,7 @@ mod admit_resources;
 mod attempts;
 mod enforce_credential;
 mod enforce_edits;
+mod enforce_halt;
 mod enforce_identity;
 mod enforce_inbound;
 mod enforce_isolation;

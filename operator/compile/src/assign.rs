@@ -201,12 +201,12 @@ impl Compilation {
         !self.problems.iter().any(|problem| problem.severity == Severity::Error && problem.object == *object)
     }
 
-    /// The policies and halts that hold for the pods with these labels, also those that are invalid and
-    /// therefore stop them.
+    /// The policies and halts that hold for the pod with this UID and these labels, also those that are invalid and
+    /// therefore stop it.
     #[must_use]
-    pub fn selecting(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&ObjectRef> {
+    pub fn selecting(&self, namespace: &str, uid: &str, labels: &BTreeMap<String, String>) -> Vec<&ObjectRef> {
         let selected = self.tenant_of(namespace).and_then(|tenant| tenant.selected.get(namespace));
-        let selected = selected.into_iter().flat_map(|selection| selection.of(labels));
+        let selected = selected.into_iter().flat_map(|selection| selection.of(uid, labels));
         let mut origins: Vec<&ObjectRef> = selected.map(|selected| &selected.origin).collect();
         origins.sort();
         origins.dedup();
@@ -223,11 +223,11 @@ impl Compilation {
         Some(if audits { clawlock_crds::Mode::Audit } else { clawlock_crds::Mode::Enforce })
     }
 
-    /// The digests of the documents that hold for the pods with these labels, sorted.
+    /// The digests of the documents that hold for the pod with this UID and these labels, sorted.
     #[must_use]
-    pub fn digests(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Vec<&str> {
+    pub fn digests(&self, namespace: &str, uid: &str, labels: &BTreeMap<String, String>) -> Vec<&str> {
         let tenant = self.tenant_of(namespace);
-        tenant.map(|tenant| tenant.documents(namespace, labels).into_keys().collect()).unwrap_or_default()
+        tenant.map(|tenant| tenant.documents(namespace, uid, labels).into_keys().collect()).unwrap_or_default()
     }
 
     /// The assignment of a pod.
@@ -259,7 +259,7 @@ impl Compilation {
         if issued_at_ms >= not_after_ms {
             return Err(AssignError::Ticket { issued_at_ms, not_after_ms });
         }
-        let documents = tenant.documents(namespace, labels);
+        let documents = tenant.documents(namespace, uid, labels);
         let assignment = Assignment {
             tenant: tenant.name.clone(),
             identity: identity.as_str().to_owned(),
@@ -309,8 +309,8 @@ impl Tenant {
     }
 
     /// The documents that hold for a pod, by digest.
-    fn documents(&self, namespace: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
-        let selected = self.selected.get(namespace).into_iter().flat_map(|selection| selection.of(labels));
+    fn documents(&self, namespace: &str, uid: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
+        let selected = self.selected.get(namespace).into_iter().flat_map(|selection| selection.of(uid, labels));
         let selected = selected.map(|selected| &selected.stored);
         // Two halts of one name come from one object that is there twice, or from one that is twice
         // wrong; one of them says it.

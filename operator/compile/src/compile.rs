@@ -249,5 +249,5 @@ fn stop(problem: &Problem, errors: usize) -> HaltDoc {
     let Problem { object, path, message, severity: _, topic: _ } = problem;
     let more = if errors > 1 { format!(" (and {} more mistakes)", errors - 1) } else { String::new() };
     let reason = format!("policy {} is invalid{more}: {path}: {message}", object.full_name());
-    HaltDoc { name: object.to_string(), reason: halt::one_line(&reason) }
+    HaltDoc { name: object.to_string(), reason: halt::one_line(&reason), cause: None }
 }

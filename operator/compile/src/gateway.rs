@@ -9,7 +9,7 @@ use clawlock_crds::bounds::{
 use clawlock_crds::{Guardrail, GuardrailTier, PolicyConstraints, TenantGateway, TenantGatewaySpec, ToolCategory};
 use clawlock_policy::SpiffeId;
 use clawlock_policy::category::of_tool;
-use clawlock_policy::document::{Document, Mode, TenantDoc, Tier, ToolCategoryDoc};
+use clawlock_policy::document::{Document, Mode, OnDeny, TenantDoc, Tier, ToolCategoryDoc};
 use clawlock_policy::pattern::ToolPattern;
 use k8s_openapi::jiff::civil::Date;
 use k8s_openapi::jiff::tz::TimeZone;
@@ -65,7 +65,7 @@ pub(crate) fn check(gateway: &TenantGateway, known: &Known<'_>) -> Checked {
             GuardrailTier::Ask => Tier::Ask,
             GuardrailTier::Block => Tier::Block,
         };
-        Written { name, matches, when: when.as_deref(), schedule: None, tier }
+        Written { name, matches, when: when.as_deref(), schedule: None, tier, on_deny: OnDeny::Continue }
     });
     let guardrails = rules::convert(&mut report, "spec.guardrails", MAX_GUARDRAILS, written, known);
     let tool_categories = check_categories(&mut report, tool_categories);

@@ -2,7 +2,7 @@
 
 use clawlock_crds::bounds::MAX_RULES;
 use clawlock_crds::{AgentPolicy, AgentPolicySpec, Rule};
-use clawlock_policy::document::{Document, Mode, PolicyDoc, Tier};
+use clawlock_policy::document::{Document, Mode, OnDeny, PolicyDoc, Tier};
 
 use crate::limits;
 use crate::problem::{Kind, Problem, Report};
@@ -33,8 +33,9 @@ pub(crate) fn check(policy: &AgentPolicy, known: &Known<'_>) -> Checked {
     let AgentPolicySpec { agent_selector, mode, rules, limits, residency } = &policy.spec;
     let scope = selector::check(&mut report, selector::PATH, agent_selector);
     let written = rules.iter().map(|rule| {
-        let Rule { name, matches, when, schedule, tier } = rule;
-        Written { name, matches, when: when.as_deref(), schedule: schedule.as_ref(), tier: convert_tier(*tier) }
+        let Rule { name, matches, when, schedule, tier, on_deny } = rule;
+        let (when, schedule, tier) = (when.as_deref(), schedule.as_ref(), convert_tier(*tier));
+        Written { name, matches, when, schedule, tier, on_deny: convert_on_deny(*on_deny) }
     });
     let rules = rules::convert(&mut report, "spec.rules", MAX_RULES, written, known);
     let limits = limits::convert(&mut report, limits, known);
@@ -49,6 +50,13 @@ pub(crate) fn convert_mode(mode: clawlock_crds::Mode) -> Mode {
     match mode {
         clawlock_crds::Mode::Enforce => Mode::Enforce,
         clawlock_crds::Mode::Audit => Mode::Audit,
+    }
+}
+
+fn convert_on_deny(on_deny: Option<clawlock_crds::OnDeny>) -> OnDeny {
+    match on_deny {
+        None | Some(clawlock_crds::OnDeny::Continue) => OnDeny::Continue,
+        Some(clawlock_crds::OnDeny::Halt) => OnDeny::Halt,
     }
 }
 

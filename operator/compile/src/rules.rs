@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use clawlock_crds::bounds::{MAX_CONDITION, MAX_METHOD, MAX_METHODS, MAX_NAME, MAX_PATH, MAX_PATTERN, MAX_PATTERNS};
 use clawlock_crds::{HttpMatch, Match, Schedule};
 use clawlock_policy::condition::{Condition, Target};
-use clawlock_policy::document::{ArgumentDoc, Category, HttpMatchDoc, MatchDoc, RuleDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{ArgumentDoc, Category, HttpMatchDoc, MatchDoc, OnDeny, RuleDoc, Tier, UpstreamDoc};
 use clawlock_policy::pattern::{OperationPattern, PathPattern, ToolPattern};
 use clawlock_policy::policy::UNTRUSTED;
 
@@ -23,6 +23,7 @@ pub(crate) struct Written<'a> {
     pub(crate) when: Option<&'a str>,
     pub(crate) schedule: Option<&'a Schedule>,
     pub(crate) tier: Tier,
+    pub(crate) on_deny: OnDeny,
 }
 
 /// Converts a list of rules, reporting every mistake in it. The operations that are known give the
@@ -42,7 +43,7 @@ pub(crate) fn convert<'a>(
     let mut names = BTreeSet::new();
     for (index, rule) in rules.enumerate() {
         let at = format!("{path}[{index}]");
-        let Written { name, matches, when, schedule, tier } = rule;
+        let Written { name, matches, when, schedule, tier, on_deny } = rule;
         if !is_dns_label(name) {
             report.error(
                 format!("{at}.name"),
@@ -55,10 +56,15 @@ pub(crate) fn convert<'a>(
         if let Some(text) = when {
             check_condition(report, &format!("{at}.when"), text, (matched.as_ref(), tier), &known.valid);
         }
+        if tier == Tier::Auto && on_deny == OnDeny::Halt {
+            let message = "a rule of tier Auto refuses nothing; remove onDeny, or put it on the rule that refuses";
+            report.error(format!("{at}.onDeny"), message);
+        }
         let schedule = schedule.map(|schedule| schedule::convert(report, &format!("{at}.schedule"), schedule));
         if let Some(matches) = matched {
             references::check(report, &format!("{at}.match"), &matches, known);
-            converted.push(RuleDoc { name: name.to_owned(), matches, when: when.map(str::to_owned), schedule, tier });
+            let (name, when) = (name.to_owned(), when.map(str::to_owned));
+            converted.push(RuleDoc { name, matches, when, schedule, tier, on_deny });
         }
     }
     converted

@@ -29,6 +29,8 @@ pub(crate) struct Selection {
     all: Vec<Selected>,
     /// Those that need a label, by its key and value: the first of `matchLabels`.
     labelled: HashMap<String, HashMap<String, Vec<usize>>>,
+    /// Those that are about one pod, by its UID.
+    pods: HashMap<String, Vec<usize>>,
     /// Those that may be about any pod.
     others: Vec<usize>,
 }
@@ -38,16 +40,18 @@ impl Selection {
     pub(crate) fn new(mut all: Vec<Selected>) -> Self {
         all.sort_by(|one, two| one.key().cmp(&two.key()));
         let mut labelled: HashMap<String, HashMap<String, Vec<usize>>> = HashMap::new();
+        let mut pods: HashMap<String, Vec<usize>> = HashMap::new();
         let mut others = Vec::new();
         for (index, Selected { scope, .. }) in all.iter().enumerate() {
-            match scope.needed_label() {
-                Some((key, value)) => {
+            match (scope, scope.needed_label()) {
+                (Scope::Pod(uid), _) => pods.entry(uid.clone()).or_default().push(index),
+                (_, Some((key, value))) => {
                     labelled.entry(key.to_owned()).or_default().entry(value.to_owned()).or_default().push(index);
                 }
-                None => others.push(index),
+                (_, None) => others.push(index),
             }
         }
-        Self { all, labelled, others }
+        Self { all, labelled, pods, others }
     }
 
     /// All of them.
@@ -55,12 +59,13 @@ impl Selection {
         self.all.iter()
     }
 
-    /// Those that select a pod with these labels, in their order.
-    pub(crate) fn of(&self, labels: &BTreeMap<String, String>) -> impl Iterator<Item = &Selected> {
+    /// Those that select the pod with this UID and these labels, in their order.
+    pub(crate) fn of(&self, uid: &str, labels: &BTreeMap<String, String>) -> impl Iterator<Item = &Selected> {
         let labelled = labels.iter().filter_map(|(key, value)| self.labelled.get(key)?.get(value));
-        let mut found: Vec<usize> = labelled.flatten().chain(&self.others).copied().collect();
+        let named = self.pods.get(uid).into_iter();
+        let mut found: Vec<usize> = labelled.chain(named).flatten().chain(&self.others).copied().collect();
         found.sort_unstable();
-        found.into_iter().filter_map(|index| self.all.get(index)).filter(|selected| selected.scope.has(labels))
+        found.into_iter().filter_map(|index| self.all.get(index)).filter(|selected| selected.scope.has(uid, labels))
     }
 }
 
@@ -85,7 +90,8 @@ mod tests {
         let selector = (labels(), proptest::collection::vec(requirement, 0..2));
         let selector =
             selector.prop_map(|(match_labels, match_expressions)| AgentSelector { match_labels, match_expressions });
-        prop_oneof![Just(Scope::All), selector.prop_map(Scope::Selected)]
+        let pod = "[uv]".prop_map(Scope::Pod);
+        prop_oneof![Just(Scope::All), selector.prop_map(Scope::Selected), pod]
     }
 
     proptest! {
@@ -95,12 +101,13 @@ mod tests {
         ) {
             let all = scopes.into_iter().enumerate().map(|(number, scope)| Selected {
                 scope,
-                stored: Stored::new(Document::Halt(HaltDoc { name: number.to_string(), reason: String::new() })),
+                stored: Stored::new(Document::Halt(HaltDoc { name: number.to_string(), reason: String::new(), cause: None })),
                 origin: ObjectRef { kind: Kind::AgentHalt, namespace: "acme".to_owned(), name: number.to_string() },
             });
             let selection = Selection::new(all.collect());
-            let found: Vec<&Selected> = selection.of(&labels).collect();
-            let wanted: Vec<&Selected> = selection.iter().filter(|selected| selected.scope.has(&labels)).collect();
+            let found: Vec<&Selected> = selection.of("u", &labels).collect();
+            let wanted = selection.iter().filter(|selected| selected.scope.has("u", &labels));
+            let wanted: Vec<&Selected> = wanted.collect();
             prop_assert_eq!(found, wanted);
         }
     }

@@ -14,14 +14,17 @@ pub(crate) const PATH: &str = "spec.agentSelector";
 pub(crate) enum Scope {
     /// Those that the selector selects.
     Selected(AgentSelector),
+    /// The pod with this UID.
+    Pod(String),
     /// All, because the selector is a mistake and what it was meant to select is unknown.
     All,
 }
 
 impl Scope {
-    pub(crate) fn has(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub(crate) fn has(&self, uid: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
         match self {
             Self::Selected(selector) => selector.matches(labels),
+            Self::Pod(pod) => pod == uid,
             Self::All => true,
         }
     }
@@ -30,7 +33,7 @@ impl Scope {
     pub(crate) fn needed_label(&self) -> Option<(&str, &str)> {
         match self {
             Self::Selected(selector) => selector.match_labels.iter().next().map(|(key, value)| (&**key, &**value)),
-            Self::All => None,
+            Self::Pod(_) | Self::All => None,
         }
     }
 }

@@ -55,7 +55,7 @@ impl Unreadable {
             Some(selector) => selector::check(&mut Report::new(object.clone()), selector::PATH, selector),
             None => Scope::All,
         };
-        (HaltDoc { name: object.to_string(), reason }, scope)
+        (HaltDoc { name: object.to_string(), reason, cause: None }, scope)
     }
 }
 

@@ -115,7 +115,12 @@ mod tests {
     use clawlock_crds::{AgentHalt, AgentHaltSpec, AgentSelector};
 
     fn halt(name: &str) -> Accepted {
-        let spec = AgentHaltSpec { agent_selector: AgentSelector::default(), reason: "stop".to_owned() };
+        let spec = AgentHaltSpec {
+            agent_selector: AgentSelector::default(),
+            reason: "stop".to_owned(),
+            pod_uid: None,
+            cause: None,
+        };
         let mut halt = AgentHalt::new(name, spec);
         halt.metadata.namespace = Some("acme".to_owned());
         Accepted::AgentHalt(Box::new(halt))

@@ -19,6 +19,7 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 use super::limits::{AGE, Bucket, GATEWAY_MESSAGES, HELLO_TIMEOUT, MESSAGES, PING, SEND_TIMEOUT};
 use super::peer::Peer;
 use crate::clock::{now_ms, since_boot};
+use crate::halts::{Halts, Wanted};
 use crate::pki::tenant::TenantCa;
 use crate::replica::{Finding, Plugin, StreamAcks};
 use crate::serving::trust::Authorities;
@@ -40,6 +41,8 @@ pub(crate) struct Sources {
     pub(crate) policy_key: Vec<u8>,
     /// Where acknowledgements go.
     pub(crate) acks: StreamAcks,
+    /// Where halts go that gates ask for.
+    pub(crate) halts: Halts,
 }
 
 /// Why a stream ended.
@@ -269,6 +272,18 @@ impl Session {
                     _ => return Err(End::Protocol("an acknowledgement for another pod".to_owned())),
                 };
                 self.acknowledge(&identity, generation);
+                Ok(())
+            }
+            ToServer::Halted { identity, reason, rule } => {
+                if peer.role == Role::Agent && identity != peer.identity {
+                    return Err(End::Protocol("a halt of another pod".to_owned()));
+                }
+                // Of a pod that has gone meanwhile there is nothing to halt; one that is not here yet is named again.
+                let uid = identity.rsplit('/').next().unwrap_or_default();
+                if let Some(issued) = self.sent.get(uid).filter(|issued| issued.identity == identity) {
+                    let wanted = Wanted::new(&issued.pod, uid, &reason, rule).map_err(End::Protocol)?;
+                    self.sources.halts.want(wanted);
+                }
                 Ok(())
             }
             ToServer::Isolation { outcome, target, own_node, detail } => {

@@ -24,6 +24,7 @@ use super::token::Claims;
 use super::token::tests::{good, token};
 use super::{Control, serve};
 use crate::clock::now_ms;
+use crate::halts::{Halts, Wanted};
 use crate::metrics::Metrics;
 use crate::pki::anchor::Anchor;
 use crate::pki::signing::Signer;
@@ -101,6 +102,7 @@ struct Replica {
     world: Arc<World>,
     signer: Signer,
     acks: Arc<Acks>,
+    halts: mpsc::Receiver<Wanted>,
     ca: Arc<TenantCa>,
     now: Arc<Served>,
     served: watch::Sender<Arc<Served>>,
@@ -131,6 +133,7 @@ async fn replica(pods: &[Pod]) -> Replica {
     let board = Arc::new(Board::default());
     board.update(&now, &world, &signer);
     let acks = Arc::new(Acks::default());
+    let (wanting, halts) = Halts::new();
     let (served, receiver) = watch::channel(now.clone());
     let authorities = watch::channel(Arc::new(BTreeMap::from([("acme".to_owned(), ca.clone())])));
     let canaries = serving::Canaries { tripwire: vec!["10.0.0.53".parse().unwrap()], nodes: Vec::new() };
@@ -142,6 +145,7 @@ async fn replica(pods: &[Pod]) -> Replica {
         board: board.clone(),
         canaries: canaries.1,
         acks: acks.clone(),
+        halts: wanting,
         signer: signer.clone(),
         world: world.clone(),
         reviewer: Fake { pods: pods.iter().map(|pod| (pod.name.clone(), pod.clone())).collect() },
@@ -152,7 +156,7 @@ async fn replica(pods: &[Pod]) -> Replica {
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, control));
     let (_authorities, _canaries) = (authorities.0, canaries.0);
-    Replica { address, anchor, board, world, signer, acks, ca, now, served, _authorities, _canaries }
+    Replica { address, anchor, board, world, signer, acks, halts, ca, now, served, _authorities, _canaries }
 }
 
 fn put(world: &World, pod: &Pod) {
@@ -194,8 +198,13 @@ impl Heard {
 
     /// Waits until something was told.
     async fn wait_for(&self, wanted: &str) {
+        self.wait_for_times(wanted, 1).await;
+    }
+
+    /// Waits until something was told so many times.
+    async fn wait_for_times(&self, wanted: &str, times: usize) {
         let mut changed = self.changed.subscribe();
-        let is_told = || self.told.lock().unwrap().iter().any(|told| told == wanted);
+        let is_told = || self.told.lock().unwrap().iter().filter(|told| *told == wanted).count() >= times;
         let wait = async {
             while !is_told() {
                 changed.changed().await.unwrap();
@@ -332,6 +341,53 @@ async fn an_acknowledgement_is_reported() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.unwrap();
+}
+
+/// Asks for a halt of a pod of `acme`, as its sidecar and its gateway do.
+fn asks(uid: &str) -> ToServer {
+    let identity = SpiffeId::of_pod("acme.example", "acme", "bot", uid).unwrap();
+    ToServer::halted(&identity, &clawlock_policy::Cause::Disobedience, uid)
+}
+
+async fn first_halt(replica: &mut Replica) -> Wanted {
+    let halt = tokio::time::timeout(std::time::Duration::from_secs(20), replica.halts.recv()).await;
+    halt.expect("nobody asks for a halt").unwrap()
+}
+
+fn halt_of(name: &str, uid: &str) -> Wanted {
+    Wanted::new(&format!("acme/{name}"), uid, uid, None).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_has_its_own_pod_halted_and_no_other() {
+    let mut replica = replica(&[agent(), pod("acme", "other-0", "uid-2", "agent", "bot")]).await;
+    let (config, _folder) = config(&replica, &pod_token(AGENT.0, AGENT.1, AGENT.2, AGENT.3));
+    let heard = Arc::new(Heard::default());
+    let (reporting, reports) = mpsc::channel::<ToServer>(1);
+    tokio::spawn(client::run(config, heard.clone(), reports));
+    heard.wait_for("synced").await;
+    reporting.send(asks("uid-2")).await.unwrap();
+    // That ended the stream; the next one is as good as the first.
+    heard.wait_for_times("synced", 2).await;
+    reporting.send(asks("uid-1")).await.unwrap();
+    assert_eq!(first_halt(&mut replica).await, halt_of("bot-0", "uid-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_has_each_pod_of_its_tenant_halted() {
+    let mut replica = replica(&[agent(), pod("acme", "other-0", "uid-2", "agent", "bot"), gateway()]).await;
+    let token = pod_token("acme-gateway", "clawlock-gateway-0", "uid-g", "clawlock-gateway");
+    let (config, _folder) = config(&replica, &token);
+    let heard = Arc::new(Heard::default());
+    let (reporting, reports) = mpsc::channel::<ToServer>(4);
+    tokio::spawn(client::run(config, heard.clone(), reports));
+    heard.wait_for("synced").await;
+    // The first is a pod that has gone meanwhile.
+    for uid in ["uid-9", "uid-2", "uid-1"] {
+        reporting.send(asks(uid)).await.unwrap();
+    }
+    assert_eq!(first_halt(&mut replica).await, halt_of("other-0", "uid-2"));
+    assert_eq!(first_halt(&mut replica).await, halt_of("bot-0", "uid-1"));
 }
 
 async fn enrol(replica: &Replica, token: &str) -> Result<(), EnrolError> {

@@ -224,7 +224,7 @@ impl Entry {
     fn has_news(&self, served: &Served) -> bool {
         let told = self.issued.borrow();
         let Some(told) = told.as_ref().filter(|told| told.labels == self.pod.labels_digest) else { return true };
-        let digests = served.compilation.digests(&self.pod.namespace, &self.pod.view.labels);
+        let digests = served.compilation.digests(&self.pod.namespace, &self.pod.uid, &self.pod.view.labels);
         !told.documents.iter().map(|document| document.digest.as_str()).eq(digests)
     }
 

@@ -335,7 +335,7 @@ impl<'a> Index<'a> {
             let gateways = world.pods_of(clawlock_compile::objects::names::Role::Gateway, name);
             let mut selected: HashMap<ObjectRef, BTreeMap<String, Option<u64>>> = HashMap::new();
             for pod in &agents {
-                for object in compilation.selecting(&pod.namespace, &pod.view.labels) {
+                for object in compilation.selecting(&pod.namespace, &pod.uid, &pod.view.labels) {
                     selected.entry(object.clone()).or_default().insert(pod.title(), has(pod));
                 }
             }

@@ -5,6 +5,7 @@ mod connection;
 mod enrol;
 mod pause;
 mod reading;
+mod repeat;
 mod session;
 mod store;
 
@@ -20,6 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 
 pub use enrol::{EnrolError, enrol};
+pub use repeat::repeat;
 pub use session::{Config, run};
 
 /// Future of [`Dial::dial`].

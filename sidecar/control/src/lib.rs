@@ -10,8 +10,8 @@ pub mod message;
 
 pub use lines::{LineError, Lines, MAX_LINE, encode_line};
 pub use message::{
-    CertificateAnswer, CertificateRequest, Encoded, IsolationOutcome, IsolationTarget, PluginState, Problem, ToClient,
-    ToServer,
+    CertificateAnswer, CertificateRequest, Encoded, HaltingRule, IsolationOutcome, IsolationTarget, PluginState,
+    Problem, ToClient, ToServer,
 };
 
 /// Version of the protocol, which the first message states.

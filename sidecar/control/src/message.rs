@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use clawlock_policy::{Cause, RuleRef, SpiffeId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Largest body of a [`CertificateRequest`] in bytes: a token has some 1,500, a signing request some 400.
@@ -21,6 +22,9 @@ pub const MAX_KNOWN_DOCUMENTS: usize = 16 * 1024;
 
 /// Longest `detail` of a report in bytes; longer ones are cut by the sender.
 pub const MAX_DETAIL: usize = 512;
+
+/// Longest `reason` of a halt in bytes.
+pub const MAX_REASON: usize = 512;
 
 /// Bytes that travel as base64 (RFC 4648 section 4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,6 +126,40 @@ pub enum ToServer {
         /// Since when, or what was found, for people.
         detail: String,
     },
+    /// A gate has halted a pod by itself, and an `AgentHalt` is to say so. Repeated until the pod's assignment does.
+    Halted {
+        /// The pod; a sidecar speaks of its own.
+        identity: String,
+        /// What was refused and why, for people. At most [`MAX_REASON`] bytes; longer ones are cut by the sender.
+        reason: String,
+        /// The rule that refused; `None`: the agent did what was never decided, or was blocked.
+        rule: Option<HaltingRule>,
+    },
+}
+
+impl ToServer {
+    /// A gate has halted a pod.
+    #[must_use]
+    pub fn halted(pod: &SpiffeId, cause: &Cause, detail: &str) -> Self {
+        let rule = match cause {
+            Cause::Denial(RuleRef { policy, rule, digest: _ }) => {
+                Some(HaltingRule { policy: policy.to_string(), name: rule.to_string() })
+            }
+            Cause::Disobedience => None,
+        };
+        let reason = detail[..detail.floor_char_boundary(MAX_REASON)].to_owned();
+        Self::Halted { identity: pod.to_string(), reason, rule }
+    }
+}
+
+/// The rule for which a pod was halted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HaltingRule {
+    /// Its policy, as `namespace/name`.
+    pub policy: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// What is heard of a guard plugin.
@@ -215,6 +253,12 @@ mod tests {
     fn messages_look_as_the_protocol_says() {
         let ack = ToServer::Ack { generation: 7, identity: None };
         assert_eq!(serde_json::to_string(&ack).unwrap(), r#"{"type":"ack","generation":7,"identity":null}"#);
+        let rule = Some(HaltingRule { policy: "acme/p".into(), name: "no-rm".into() });
+        let halted = ToServer::Halted { identity: "spiffe://x".into(), reason: "blocked".into(), rule };
+        assert_eq!(
+            serde_json::to_string(&halted).unwrap(),
+            r#"{"type":"halted","identity":"spiffe://x","reason":"blocked","rule":{"policy":"acme/p","name":"no-rm"}}"#
+        );
         let document = ToClient::Document { digest: "sha256:00".into(), envelope: Encoded(vec![1, 2, 3]) };
         let text = serde_json::to_string(&document).unwrap();
         assert_eq!(text, r#"{"type":"document","digest":"sha256:00","envelope":"AQID"}"#);

@@ -3,7 +3,7 @@
 //! Within a policy the first rule that matches decides. A rule whose condition cannot be evaluated, or
 //! that is about a category where nobody knows the action's, adds its own tier, if that is Ask or Block,
 //! and evaluation goes on. Over all policies and the guardrails the strictest opinion holds, and without
-//! any opinion the answer is no. What a failed rule adds, or one that reads what the agent says of itself,
+//! any opinion the answer is no. Of several that are as strict, one that halts the pod holds. What a failed rule adds, or one that reads what the agent says of itself,
 //! can only tighten: where no other rule matched, the answer stays no, though that rule would have asked.
 //! So making a condition fail never loosens a verdict. Pure: the time comes with the facts.
 
@@ -49,12 +49,16 @@ pub(crate) enum Failure {
 }
 
 impl<'a> Opinion<'a> {
-    /// The stricter of two; the earlier one of two that are as strict.
+    /// The stricter of two; of two that are as strict the one that halts, or else the earlier one.
     pub(crate) fn stricter(earlier: Option<Self>, later: Option<Self>) -> Option<Self> {
         match (earlier, later) {
-            (Some(one), Some(two)) => Some(if two.tier > one.tier { two } else { one }),
+            (Some(one), Some(two)) => Some(if two.strictness() > one.strictness() { two } else { one }),
             (one, two) => one.or(two),
         }
+    }
+
+    fn strictness(&self) -> (Tier, bool) {
+        (self.tier, self.rule.halts)
     }
 
     /// What it would have refused.
@@ -185,8 +189,8 @@ impl<'a> Tally<'a> {
                 }
             }
             tally.add(group, policy.mode_at(group, facts.context.now_ms), said);
-            let blocked = |opinion: &Option<Opinion<'_>>| opinion.as_ref().is_some_and(|o| o.tier == Tier::Block);
-            if blocked(&tally.enforced) {
+            let strictest = (Tier::Block, policy.may_halt());
+            if tally.enforced.as_ref().is_some_and(|opinion| opinion.strictness() == strictest) {
                 break;
             }
         }
@@ -292,7 +296,7 @@ pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
                 continue;
             }
             // Whatever the body says, this rule blocks, and no earlier one can be heard instead.
-            if rule.tier == Tier::Block && enforced && !open && !needed {
+            if rule.tier == Tier::Block && rule.halts == policy.may_halt() && enforced && !open && !needed {
                 return false;
             }
             if group.mode.is_some() {

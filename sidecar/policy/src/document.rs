@@ -136,6 +136,26 @@ pub struct RuleDoc {
     pub schedule: Option<ScheduleDoc>,
     /// What it says.
     pub tier: Tier,
+    /// What follows when it refuses. `Continue` is not written, as before there was anything else.
+    #[serde(default, skip_serializing_if = "OnDeny::is_continue")]
+    pub on_deny: OnDeny,
+}
+
+/// What follows when a rule refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnDeny {
+    /// Nothing more.
+    #[default]
+    Continue,
+    /// The pod is halted until a person resumes it.
+    Halt,
+}
+
+impl OnDeny {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands the field over by reference")]
+    fn is_continue(&self) -> bool {
+        *self == Self::Continue
+    }
 }
 
 /// When a rule holds.
@@ -391,6 +411,24 @@ pub struct HaltDoc {
     pub name: String,
     /// Why, for the person who reads the denial.
     pub reason: String,
+    /// What a gate halted the pod for; `None`: a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<CauseDoc>,
+}
+
+/// What a gate halted a pod for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum CauseDoc {
+    /// A rule with [`OnDeny::Halt`] refused something.
+    Denial {
+        /// Its policy, as `namespace/name`.
+        policy: String,
+        /// Its name.
+        rule: String,
+    },
+    /// The agent did what was never decided, or was blocked.
+    Disobedience {},
 }
 
 /// Which documents hold for one pod, and until when.

@@ -30,5 +30,5 @@ pub use host::HostName;
 pub use identity::SpiffeId;
 pub use limit::Limit;
 pub use path::RequestPath;
-pub use policy::{BuildError, Policy, Upstream};
+pub use policy::{BuildError, Cause, Policy, Upstream};
 pub use verdict::{Code, Denial, Permit, RuleRef, Verdict};

@@ -64,6 +64,8 @@ pub struct Policy {
     by_name: HashMap<Arc<str>, UpstreamIndex>,
     reach: Reach,
     reads_headers: bool,
+    /// Whether a rule halts.
+    may_halt: bool,
 }
 
 /// An `AgentHalt`.
@@ -71,6 +73,17 @@ pub struct Policy {
 pub(crate) struct Halt {
     pub(crate) name: String,
     pub(crate) reason: String,
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What a gate halted a pod for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This rule refused something, and says that it halts. Once an `AgentHalt` says so, the digest is that of its
+    /// document.
+    Denial(RuleRef),
+    /// The agent did what was never decided, or was blocked.
+    Disobedience,
 }
 
 /// The rules of one policy, or the guardrails.
@@ -94,6 +107,8 @@ pub(crate) struct Rule {
     pub(crate) when: Option<Condition>,
     pub(crate) schedule: Option<Arc<Schedule>>,
     pub(crate) tier: Tier,
+    /// Whether what it refuses halts the pod.
+    pub(crate) halts: bool,
 }
 
 /// What a rule is about. Decisions go through the indexes; explanations look here.
@@ -267,6 +282,24 @@ impl Policy {
 
     pub(crate) fn halts(&self) -> &[Halt] {
         &self.halts
+    }
+
+    /// Whether an `AgentHalt` that a gate asked for stops the pod: until that one is deleted, no gate need remember by
+    /// itself that it halted the pod.
+    #[must_use]
+    pub fn is_halted_by_gate(&self) -> bool {
+        self.halts.iter().any(|halt| halt.cause.is_some())
+    }
+
+    /// What the agent did, when an `AgentHalt` stops the pod because it disobeyed.
+    #[must_use]
+    pub fn disobeyed(&self) -> Option<&str> {
+        let halt = self.halts.iter().find(|halt| halt.cause == Some(Cause::Disobedience))?;
+        Some(&halt.reason)
+    }
+
+    pub(crate) fn may_halt(&self) -> bool {
+        self.may_halt
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {

@@ -14,6 +14,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Why not, when it is not allowed: where nobody can be asked, Ask is a refusal.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Allow(_) => None,
+            Self::Ask(denial) | Self::Deny(denial) => Some(denial),
+        }
+    }
+
     /// The rule that decided, when one did.
     #[must_use]
     pub fn rule(&self) -> Option<&RuleRef> {
@@ -98,6 +107,8 @@ pub struct Denial {
     pub hint: &'static str,
     /// In how many milliseconds the same request may be allowed, when that is known.
     pub retry_after_ms: Option<u64>,
+    /// Whether the pod is halted by it: from now on everything is denied until a person resumes it.
+    pub halts: bool,
 }
 
 macro_rules! codes {
@@ -141,7 +152,7 @@ codes! {
     ResidencyRefused => false, "Residency not allowed";
     /// A limit of a policy or of the tenant has no room; it says when it will.
     RateLimited => true, "Too many actions";
-    /// An AgentHalt stops this agent.
+    /// A person halted this agent, or a rule with `onDeny: Halt` refused something; a person must resume it.
     Halted => true, "Agent halted";
     /// The scheme, host and port are no declared upstream.
     UnknownUpstream => false, "Not a declared upstream";

@@ -26,7 +26,7 @@ use crate::hop::HopClient;
 use crate::intercept::InterceptionCa;
 use crate::metrics::Metrics;
 use crate::policies::PolicyTable;
-use crate::{admin, limits, listen};
+use crate::{admin, latch, limits, listen};
 
 pub use api::API_VERSION;
 pub use decide_api::{DecideAnswer, DecideRequest, Decision};
@@ -78,9 +78,8 @@ impl AgentGate {
     /// # Errors
     /// When the folder cannot be read or written.
     pub fn remembering(self, folder: &Path) -> io::Result<Self> {
-        if let Some(denial) = self.crosscheck.remember(folder)? {
-            self.decider.policies().halt(denial);
-        }
+        self.crosscheck.remember(folder)?;
+        self.decider.policies().keep_halt(folder.join(latch::FILE), &self.identity)?;
         Ok(self)
     }
 
@@ -122,7 +121,9 @@ impl AgentGate {
 
 impl admin::Ready for AgentGate {
     async fn why_not(&self) -> Option<&'static str> {
-        if !self.decider.policies().has(&self.identity) {
+        let policies = self.decider.policies();
+        // A halted agent is denied by a gate that works.
+        if policies.halt_of(&self.identity).is_none() && !policies.has(&self.identity) {
             return Some("no policy in force");
         }
         if !self.hop.is_reachable().await {

@@ -5,7 +5,7 @@ use clawlock_policy::{Code, Denial};
 /// A refusal with the hint that goes with its code.
 #[must_use]
 pub fn of(code: Code, detail: String) -> Denial {
-    Denial { code, rule: None, generation: 0, detail, hint: hint(code), retry_after_ms: None }
+    Denial { code, rule: None, generation: 0, detail, hint: hint(code), retry_after_ms: None, halts: false }
 }
 
 const fn hint(code: Code) -> &'static str {
@@ -19,7 +19,7 @@ const fn hint(code: Code) -> &'static str {
         }
         Code::ResidencyRefused => "use an upstream that keeps its data where the policy allows it",
         Code::RateLimited => "retry after the given time; slow down, or ask the limit's author for more room",
-        Code::Halted => "wait until a person removes the AgentHalt",
+        Code::Halted => "stop; a person must look at what happened and resume the agent",
         Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
         Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",
         Code::NotIsolated => "retry later; if it lasts, the platform team must look at the cluster's NetworkPolicies",
@@ -27,7 +27,7 @@ const fn hint(code: Code) -> &'static str {
             "start OpenClaw with the guard plugin; agents of another kind must be in the TenantGateway's \
              agents.pluginOptional"
         }
-        Code::Disobeyed => "a person must look at this agent and start its pod anew; nothing else opens the gate",
+        Code::Disobeyed => "stop; a person must look at this agent, and resume it or start its pod anew",
         Code::ToolResultUnknown => "begin a new session; this one has tool calls that cannot be checked any more",
         Code::EndpointRefused => {
             "use chat completions, responses or messages, or ask the platform team for an operation"

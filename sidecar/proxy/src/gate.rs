@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::body::{ReadError, read};
 use crate::budget::{Budget, Share};
 use crate::guard::{Guard, Recheck};
+use crate::latch::Halt;
 use crate::limits::{BODY_TIMEOUT, DECIDED_BODY, HOP_SLACK_MS};
 use crate::meter::Meter;
 use crate::metrics::Metrics;
@@ -140,9 +141,14 @@ impl Decider {
         }
     }
 
-    /// Decides, and takes room from the limits that count what is allowed.
+    /// Decides, halts the pod if the rule that refuses says so, and takes room from the limits that count what is
+    /// allowed. Nothing is awaited in between: who asks cannot break off before the pod is halted.
     pub(crate) fn decide_metered(&self, policy: &Policy, facts: &Facts<'_>) -> Verdict {
         let verdict = decide(policy, facts);
+        if let Some(halt) = verdict.denial().and_then(Halt::of) {
+            tracing::warn!(identity = %facts.caller.identity, detail = halt.detail, "the agent is halted");
+            self.policies.halt(&facts.caller.identity, halt);
+        }
         let Verdict::Allow(permit) = &verdict else { return verdict };
         match self.meter.take(&facts.caller.identity, &policy.limits(facts), facts.context.now_ms) {
             Ok(()) => verdict,

@@ -72,7 +72,12 @@ impl Gateway {
             Ok(response) => response,
             Err(refused) => {
                 let denial = Box::pin(self.decider.refuse(&asking, *refused)).await;
-                problem::response(&denial, &asking.request_id)
+                let mut response = problem::response(&denial, &asking.request_id);
+                // The agent's gate may not have heard of it yet: the answer that came with it can have been lost.
+                if let Some(halt) = self.decider.policies().halt_of(&asking.identity) {
+                    response.headers_mut().insert(hop::HALT, halt.to_field());
+                }
+                response
             }
         }
     }

@@ -21,5 +21,8 @@ pub const UPSTREAM: &str = "clawlock-upstream";
 /// The request's id.
 pub const REQUEST_ID: &str = "clawlock-request-id";
 
+/// Beside a refusal, once the gateway has halted the pod: why, so that the agent's gate halts it as well.
+pub const HALT: &str = "clawlock-halt";
+
 /// Microseconds that the agent's gate took to decide.
 pub const AGENT_GATE_US: &str = "clawlock-agent-gate-us";

@@ -23,6 +23,7 @@ pub mod guard;
 pub mod headers;
 pub mod hop;
 pub mod intercept;
+pub mod latch;
 pub mod limits;
 mod listen;
 pub mod llm;

@@ -5,6 +5,8 @@
 //! Every change moves the epoch, which open streams watch to be decided again.
 
 use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +14,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use clawlock_policy::document::{Assignment, Document};
 use clawlock_policy::envelope::{self, Envelope, EnvelopeError, TrustedKeys};
 use clawlock_policy::ticket::TrustedTime;
-use clawlock_policy::{BuildError, Code, Denial, Policy, SpiffeId, codec};
+use clawlock_policy::{BuildError, Cause, Code, Denial, Policy, SpiffeId, codec};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::denial;
+use crate::latch::{Halt, Latches};
 use crate::limits::ASSIGNMENTS;
 
 /// How often the table looks for assignments that have ended, so that their open streams end too.
@@ -109,8 +112,7 @@ pub struct PolicyTable {
     epoch: watch::Sender<u64>,
     // Set while the gate is closed: the answer to everything.
     closed: ArcSwapOption<Denial>,
-    // Set once the agent was halted: likewise.
-    halted: ArcSwapOption<Denial>,
+    latches: Latches,
 }
 
 impl PolicyTable {
@@ -126,7 +128,7 @@ impl PolicyTable {
             seen: Mutex::default(),
             epoch: watch::channel(0).0,
             closed: ArcSwapOption::empty(),
-            halted: ArcSwapOption::empty(),
+            latches: Latches::default(),
         }
     }
 
@@ -153,17 +155,54 @@ impl PolicyTable {
         self.epoch.send_modify(|epoch| *epoch += 1);
     }
 
-    /// Halts the agent: from now on whatever is asked is answered with this refusal, and open streams end.
-    /// Opening the gate does not end it. The first reason stays.
-    pub fn halt(&self, denial: Denial) {
-        self.halted.rcu(|halted| halted.clone().unwrap_or_else(|| Arc::new(denial.clone())));
-        self.epoch.send_modify(|epoch| *epoch += 1);
+    /// Halts a pod: from now on whatever it asks for is refused with the reason, and its open streams end. The first
+    /// reason stays. It ends only with an assignment that says that the pod is halted; then that says it.
+    pub fn halt(&self, identity: &SpiffeId, halt: Halt) {
+        // No assignment comes in between, which would say it and leave the latch to nobody.
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.table.load().get(identity).is_some_and(|policy| policy.is_halted_by_gate()) {
+            return;
+        }
+        if self.latches.set(identity, halt, |identity| seen.contains_key(identity)) {
+            drop(seen);
+            self.epoch.send_modify(|epoch| *epoch += 1);
+        }
     }
 
-    /// Why the agent was halted, if it was.
+    /// Goes on with what a file says of the one pod of this gate: why it is halted, if it is. It is kept there from now
+    /// on, so that it outlives this process. The agent must not reach the file.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn keep_halt(&self, file: PathBuf, identity: &SpiffeId) -> io::Result<()> {
+        self.latches.keep(file, identity)
+    }
+
+    /// Why a pod is halted here, when it is and its assignment does not say so yet.
+    pub(crate) fn halt_of(&self, identity: &SpiffeId) -> Option<Arc<Halt>> {
+        self.latches.get(identity)
+    }
+
+    /// The pods that are halted here and not yet by their assignment: the operator must hear of them.
     #[must_use]
-    pub fn halted(&self) -> Option<Arc<Denial>> {
-        self.halted.load_full()
+    pub fn halts(&self) -> Vec<(SpiffeId, Arc<Halt>)> {
+        self.latches.all()
+    }
+
+    /// Moves with every change of [`PolicyTable::halts`].
+    #[must_use]
+    pub fn halts_changed(&self) -> watch::Receiver<u64> {
+        self.latches.changed()
+    }
+
+    /// What an agent did that was never decided, or was blocked, when its pod is halted for that: here, or by now by its
+    /// assignment.
+    #[must_use]
+    pub fn disobeyed(&self, identity: &SpiffeId) -> Option<String> {
+        if let Some(halt) = self.latches.get(identity).filter(|halt| halt.cause == Cause::Disobedience) {
+            return Some(halt.detail.clone());
+        }
+        self.table.load().get(identity)?.disobeyed().map(str::to_owned)
     }
 
     /// Verifies and installs an assignment with its documents. Answers its generation.
@@ -216,9 +255,13 @@ impl PolicyTable {
         let same = |last: &Seen| last.generation == generation && last.content == content;
         let renewed = seen.get(&identity).is_some_and(same) && self.table.load().contains_key(&identity);
         seen.insert(identity.clone(), Seen { generation, content, not_after_ms, removed: false });
+        let halted = policy.is_halted_by_gate();
         self.replace(|table| {
-            table.insert(identity, policy);
+            table.insert(identity.clone(), policy);
         });
+        if halted {
+            self.latches.release(&identity);
+        }
         if !renewed {
             // Only its end has moved otherwise: there is nothing to decide again, for no stream.
             self.epoch.send_modify(|epoch| *epoch += 1);
@@ -232,6 +275,7 @@ impl PolicyTable {
         if let Some(last) = seen.get_mut(identity) {
             last.removed = true;
         }
+        self.latches.release(identity);
         self.change(|table| {
             table.remove(identity);
         });
@@ -290,8 +334,8 @@ impl PolicyTable {
         if let Some(denial) = &*self.closed.load() {
             return Err(Denial::clone(denial));
         }
-        if let Some(denial) = &*self.halted.load() {
-            return Err(Denial::clone(denial));
+        if let Some(halt) = self.latches.get(identity) {
+            return Err(halt.denial());
         }
         let table = self.table.load();
         let Some(policy) = table.get(identity) else {

@@ -43,7 +43,7 @@ struct Problem<'a> {
 #[must_use]
 pub fn document(denial: &Denial, request_id: &str) -> Vec<u8> {
     // The digest and the generation are for the record, not for the agent.
-    let Denial { code, rule, generation: _, detail, hint, retry_after_ms: _ } = denial;
+    let Denial { code, rule, generation: _, detail, hint, retry_after_ms: _, halts: _ } = denial;
     let problem = Problem {
         r#type: TYPE,
         title: code.title(),
@@ -149,7 +149,7 @@ mod tests {
 
     fn denial(code: Code, rule: Option<RuleRef>, detail: &str) -> Denial {
         let (hint, detail) = ("use another tool", detail.to_owned());
-        Denial { code, rule, generation: 41, detail, hint, retry_after_ms: None }
+        Denial { code, rule, generation: 41, detail, hint, retry_after_ms: None, halts: false }
     }
 
     fn shell() -> RuleRef {

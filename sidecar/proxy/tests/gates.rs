@@ -26,6 +26,8 @@ mod flow;
 mod front;
 #[path = "gates/hop.rs"]
 mod hop;
+#[path = "gates/latch.rs"]
+mod latch;
 #[path = "gates/limit.rs"]
 mod limit;
 #[path = "gates/live.rs"]

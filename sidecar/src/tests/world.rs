@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use clawlock_audit::JsonLines;
 use clawlock_control::ToServer;
 use clawlock_control::client::{Canaries, Identity, Receiver as _, Trust};
 use clawlock_policy::document::{
-    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme,
-    SecretKey, TenantDoc, Tier, UpstreamDoc,
+    Assignment, CauseDoc, CredentialDoc, Document, HaltDoc, HttpMatchDoc, MatchDoc, Mode, OnDeny, PodDoc, PolicyDoc,
+    Protocol, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::{HostName, SpiffeId, codec};
@@ -137,6 +137,8 @@ pub(super) struct World {
     pub(super) log: Log,
     pub(super) folder: TempDir,
     pub(super) upstream: u16,
+    /// Whether assignments say that the pod is halted.
+    pub(super) halted: AtomicBool,
     sidecar: Option<Sidecar>,
     config: Config,
     gateway_table: Arc<PolicyTable>,
@@ -190,6 +192,7 @@ impl World {
             log,
             folder,
             upstream,
+            halted: AtomicBool::new(false),
             sidecar: Some(sidecar),
             config,
             gateway_table,
@@ -228,7 +231,13 @@ impl World {
     /// A signed assignment for an identity, and its signed documents.
     pub(super) fn sign(&self, identity: &str, tenant: &str) -> (Vec<u8>, Vec<Vec<u8>>) {
         let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
-        let encoded: Vec<Vec<u8>> = documents(self.upstream).iter().map(codec::encode).collect();
+        let mut documents = documents(self.upstream);
+        if self.halted.load(Ordering::SeqCst) {
+            let cause = CauseDoc::Denial { policy: "acme/support".to_owned(), rule: "no-secret".to_owned() };
+            let (name, reason) = ("acme/pod-uid-1".to_owned(), "why".to_owned());
+            documents.push(Document::Halt(HaltDoc { name, reason, cause: Some(cause) }));
+        }
+        let encoded: Vec<Vec<u8>> = documents.iter().map(codec::encode).collect();
         let mut digests: Vec<String> = encoded.iter().map(|bytes| codec::digest(bytes)).collect();
         digests.sort();
         let now = SystemClock.read().wall_ms;
@@ -311,11 +320,24 @@ impl World {
     }
 }
 
-/// The agent may do everything at its one upstream.
+/// The agent may do everything at its one upstream, but `/secret` halts it.
 pub(super) fn documents(port: u16) -> Vec<Document> {
-    let matches =
-        MatchDoc::Http(HttpMatchDoc { upstreams: vec!["vendor".to_owned()], methods: Vec::new(), paths: Vec::new() });
-    let rule = RuleDoc { name: "vendor".to_owned(), matches, when: None, schedule: None, tier: Tier::Auto };
+    let rule = |name: &str, paths: &[&str], tier, on_deny| RuleDoc {
+        name: name.to_owned(),
+        matches: MatchDoc::Http(HttpMatchDoc {
+            upstreams: vec!["vendor".to_owned()],
+            methods: Vec::new(),
+            paths: paths.iter().map(ToString::to_string).collect(),
+        }),
+        when: None,
+        schedule: None,
+        tier,
+        on_deny,
+    };
+    let rules = vec![
+        rule("no-secret", &["/secret"], Tier::Block, OnDeny::Halt),
+        rule("vendor", &[], Tier::Auto, OnDeny::Continue),
+    ];
     vec![
         Document::Tenant(TenantDoc {
             name: TENANT.to_owned(),
@@ -328,7 +350,7 @@ pub(super) fn documents(port: u16) -> Vec<Document> {
         Document::Policy(PolicyDoc {
             name: "acme/support".to_owned(),
             mode: Mode::Enforce,
-            rules: vec![rule],
+            rules,
             residency: None,
             limits: vec![],
         }),

@@ -64,6 +64,8 @@ fn a_list_holds_what_the_tenant_needs_and_nothing_else() {
         told,
         [
             "AgentHalt acme/inc-42",
+            "AgentHalt acme/pod-1",
+            "AgentPolicy acme/careful",
             "AgentPolicy acme/halted",
             "AgentPolicy acme/payer",
             "AgentPolicy acme/support",
@@ -130,11 +132,13 @@ fn recorded_payloads_are_read() {
     let first = include_str!("recorded-state-v1.jsonl");
     // From before agents.pluginOptional.
     let second = include_str!("recorded-state-v1-language.jsonl");
-    for recorded in [first, second] {
+    // From before onDeny, podUID and cause.
+    let third = include_str!("recorded-state-v1-plugin.jsonl");
+    for recorded in [first, second, third] {
         assert_eq!(written(&read(recorded)), recorded, "what says nothing new is written as it was");
         assert_eq!(told(&clawlock_compile::compile(&resources(read(recorded)))), "");
     }
-    let recorded = include_str!("recorded-state-v1-plugin.jsonl");
+    let recorded = include_str!("recorded-state-v1-halts.jsonl");
     let objects = read(recorded);
     let now = written(&accepted(&world()));
     assert_eq!(now, recorded, "the bytes changed: keep the old file, record a new one, and read both");

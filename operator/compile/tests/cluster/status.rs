@@ -16,15 +16,15 @@ fn reference(kind: Kind, name: &str) -> ObjectRef {
 fn the_policies_and_halts_of_a_pod_are_named() {
     let compilation = compiled(&world());
     let names = |app: &str| -> Vec<String> {
-        compilation.selecting("acme", &pod(app).labels).into_iter().map(ToString::to_string).collect()
+        compilation.selecting("acme", &pod(app).uid, &pod(app).labels).into_iter().map(ToString::to_string).collect()
     };
     assert_eq!(names("support"), ["AgentPolicy acme/support"]);
     assert_eq!(names("halted"), ["AgentPolicy acme/halted", "AgentHalt acme/inc-42"]);
     assert!(names("nobody").is_empty());
-    assert!(compilation.selecting("elsewhere", &pod("support").labels).is_empty());
+    assert!(compilation.selecting("elsewhere", "", &pod("support").labels).is_empty());
     // One that is invalid stops its pods, and says which it is.
     let broken = compiled(&changed("AgentPolicy support", "/spec/rules/0/when", json!("((")));
-    let selecting = broken.selecting("acme", &pod("support").labels);
+    let selecting = broken.selecting("acme", "", &pod("support").labels);
     assert_eq!(selecting, [&reference(Kind::AgentPolicy, "support")]);
     assert!(!broken.is_accepted(selecting[0]) && compilation.is_accepted(selecting[0]));
 }

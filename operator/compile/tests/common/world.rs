@@ -105,10 +105,13 @@ pub(crate) fn pod_in(namespace: &str, app: &str) -> Pod {
     if app == "support" {
         labels.insert("env".to_owned(), "prod".to_owned());
     }
+    // The pod of this app is one that a gate has halted.
+    let halted = app == "tripped";
+    let uid = if halted { "7f1d0c52-8f6b-4a3e-9c57-2b1f0e6d9a11" } else { "0b6f7a3e-6d0c-4f0e-9a4e-1f2a3b4c5d6e" };
     Pod {
         namespace: namespace.to_owned(),
         name: format!("{app}-0"),
-        uid: "0b6f7a3e-6d0c-4f0e-9a4e-1f2a3b4c5d6e".to_owned(),
+        uid: uid.to_owned(),
         service_account: "agent".to_owned(),
         labels,
     }
@@ -296,6 +299,7 @@ fn verdict(policy: &Policy, action: Action<'_>) -> String {
         Verdict::Deny(denial) if denial.code == clawlock_policy::Code::Halted => {
             format!("Deny{rule}: {} ({})", denial.code, denial.detail)
         }
+        Verdict::Deny(denial) if denial.halts => format!("Deny{rule}: {}, halts", denial.code),
         Verdict::Deny(denial) => format!("Deny{rule}: {}", denial.code),
     }
 }

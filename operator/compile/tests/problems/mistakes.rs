@@ -8,7 +8,7 @@ pub(crate) fn mistakes() -> Vec<(&'static str, &'static str, Value, &'static str
         |index: usize| -> Value { json!({"name": format!("r{index}"), "match": {"tools": ["a"]}, "tier": "Auto"}) };
     let operation = |index: usize| json!({"name": format!("o{index}"), "method": "GET", "path": format!("/{index}")});
     let strings = |count: usize| (0..count).map(|index| format!("x{index}")).collect::<Vec<_>>();
-    let payer = "AgentPolicy payer";
+    let (payer, pod_halt) = ("AgentPolicy payer", "AgentHalt pod-1");
     let (policy, gateway, api, wiki, halt) =
         ("AgentPolicy support", "TenantGateway acme", "Upstream api", "Upstream wiki", "AgentHalt inc-42");
     vec![
@@ -346,6 +346,14 @@ pub(crate) fn mistakes() -> Vec<(&'static str, &'static str, Value, &'static str
         ),
         (wiki, "/spec/hosts", json!(["*.example.*"]), "spec.hosts[0]", "last label"),
         (halt, "/spec/reason", json!(" "), "spec.reason", "no reason"),
+        (policy, "/spec/rules/0/onDeny", json!("Halt"), "spec.rules[0].onDeny", "Auto refuses nothing"),
+        (halt, "/spec/podUID", json!("7f1d0c52"), "spec.podUID", "selects by labels as well"),
+        (pod_halt, "/spec/podUID", json!("A pod"), "spec.podUID", "no UID of a pod"),
+        (halt, "/spec/cause", json!({"type": "Disobedience"}), "spec.cause", "podUID says which"),
+        (pod_halt, "/spec/cause", json!({"type": "Denial"}), "spec.cause.denial", "needs denial"),
+        (pod_halt, "/spec/cause/type", json!("Disobedience"), "spec.cause.denial", "needs denial"),
+        (pod_halt, "/spec/cause/denial/policy", json!("careful"), "spec.cause.denial.policy", "namespace/name"),
+        (pod_halt, "/spec/cause/denial/rule", json!("No rm"), "spec.cause.denial.rule", "no name of a rule"),
         (halt, "/spec/reason", json!("a\nb"), "spec.reason", "line break"),
         (halt, "/spec/reason", json!("a".repeat(513)), "spec.reason", "512"),
         (halt, "/spec/agentSelector/matchLabels/app", json!("-"), "spec.agentSelector.matchLabels", "no label's value"),

@@ -10,7 +10,7 @@ use crate::server::{Control, Who, pod, policy};
 use crate::world::{Client, TOKEN};
 
 fn halt(name: &str) -> Document {
-    Document::Halt(HaltDoc { name: format!("acme/{name}"), reason: "a test".to_owned() })
+    Document::Halt(HaltDoc { name: format!("acme/{name}"), reason: "a test".to_owned(), cause: None })
 }
 
 #[tokio::test(flavor = "multi_thread")]

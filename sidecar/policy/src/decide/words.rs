@@ -3,7 +3,7 @@
 use super::{Failure, Opinion, Outcome};
 use crate::document::Tier;
 use crate::json::shown;
-use crate::policy::{Halt, Match, Rule};
+use crate::policy::{Cause, Halt, Match, Rule};
 use crate::verdict::{Code, Denial};
 use crate::{Action, Facts, Policy};
 
@@ -22,7 +22,17 @@ pub(crate) struct Words<'a> {
 impl Words<'_> {
     pub(super) fn halted(&self, halt: &Halt) -> Denial {
         let detail = format!("the agent is halted by {}: {}", plain(&halt.name), one_line(&halt.reason));
-        self.denial(Code::Halted, detail, "wait until the AgentHalt is deleted, or ask whoever created it")
+        let looked_at = "stop; a person must look at what happened and resume the agent";
+        match &halt.cause {
+            None => {
+                let hint = "wait until the AgentHalt is deleted, or ask whoever created it";
+                self.denial(Code::Halted, detail, hint)
+            }
+            Some(Cause::Denial(rule)) => {
+                Denial { rule: Some(rule.clone()), ..self.denial(Code::Halted, detail, looked_at) }
+            }
+            Some(Cause::Disobedience) => self.denial(Code::Disobeyed, detail, looked_at),
+        }
     }
 
     pub(super) fn unknown_upstream(&self) -> Denial {
@@ -86,13 +96,15 @@ impl Words<'_> {
                 "do not repeat it; ask the rule's author for tier Auto if it is needed",
             ),
         };
-        let mut denial = self.denial(opinion.code(), detail, hint);
-        denial.rule = Some(opinion.rule.reference.clone());
-        denial
+        let halts = opinion.rule.halts;
+        let hint = if halts { "stop; the agent is halted until a person resumes it" } else { hint };
+        let rule = Some(opinion.rule.reference.clone());
+        Denial { rule, halts, ..self.denial(opinion.code(), detail, hint) }
     }
 
     fn denial(&self, code: Code, detail: String, hint: &'static str) -> Denial {
-        Denial { code, rule: None, generation: self.policy.generation(), detail, hint, retry_after_ms: None }
+        let generation = self.policy.generation();
+        Denial { code, rule: None, generation, detail, hint, retry_after_ms: None, halts: false }
     }
 
     /// Where the upstream keeps data.

@@ -11,11 +11,12 @@ use ipnet::IpNet;
 
 use super::index::ToolIndex;
 use super::upstream::{Reach, Upstream, UpstreamIndex};
-use super::{BuildError, Group, Halt, Match, Policy, Rule, RuleId};
+use super::{BuildError, Cause, Group, Halt, Match, Policy, Rule, RuleId};
 use crate::codec::{digest, encode};
 use crate::condition::{Condition, Target};
 use crate::document::{
-    Assignment, Document, HaltDoc, Mode, PodDoc, PolicyDoc, RuleDoc, ScheduleDoc, TenantDoc, Tier, UpstreamDoc,
+    Assignment, CauseDoc, Document, HaltDoc, Mode, OnDeny, PodDoc, PolicyDoc, RuleDoc, ScheduleDoc, TenantDoc, Tier,
+    UpstreamDoc,
 };
 use crate::limit::Limit;
 use crate::pattern::{HostPattern, PatternError};
@@ -83,7 +84,7 @@ struct Sorted {
     policies: BTreeMap<String, (PolicyDoc, Arc<str>)>,
     tenants: Vec<(TenantDoc, Arc<str>)>,
     upstreams: BTreeMap<String, (UpstreamDoc, Arc<str>)>,
-    halts: BTreeMap<String, HaltDoc>,
+    halts: BTreeMap<String, (HaltDoc, Arc<str>)>,
 }
 
 impl Policy {
@@ -141,9 +142,10 @@ impl Policy {
             issued_at_ms,
             not_after_ms,
             plugin_optional: plugin_optional.map(Into::into),
-            halts: halts.into_values().map(|HaltDoc { name, reason }| Halt { name, reason }).collect(),
+            halts: halts.into_values().map(halt).collect(),
             audit_until_ms: audit_until_ms.filter(|_| allowed_modes.contains(&Mode::Audit)),
             reads_headers: rules.iter().filter_map(|rule| rule.when.as_ref()).any(Condition::reads_headers),
+            may_halt: rules.iter().any(|rule| rule.halts),
             rules,
             groups,
             limits,
@@ -155,6 +157,16 @@ impl Policy {
             reach,
         })
     }
+}
+
+fn halt((HaltDoc { name, reason, cause }, digest): (HaltDoc, Arc<str>)) -> Halt {
+    let cause = cause.map(|cause| match cause {
+        CauseDoc::Denial { policy, rule } => {
+            Cause::Denial(RuleRef { policy: policy.into(), rule: rule.into(), digest })
+        }
+        CauseDoc::Disobedience {} => Cause::Disobedience,
+    });
+    Halt { name, reason, cause }
 }
 
 fn caller(tenant: &str, identity: &str, pod: PodDoc) -> Result<Arc<Caller>> {
@@ -199,7 +211,7 @@ fn sort(documents: Vec<Document>, digests: &[String]) -> Result<Sorted> {
         let twice = match document {
             Document::Policy(doc) => sorted.policies.insert(doc.name.clone(), (doc, digest)).is_some(),
             Document::Upstream(doc) => sorted.upstreams.insert(doc.name.clone(), (doc, digest)).is_some(),
-            Document::Halt(doc) => sorted.halts.insert(doc.name.clone(), doc).is_some(),
+            Document::Halt(doc) => sorted.halts.insert(doc.name.clone(), (doc, digest)).is_some(),
             Document::Tenant(doc) => {
                 sorted.tenants.push((doc, digest));
                 false
@@ -321,7 +333,7 @@ impl Builder {
         let group = self.group().name.clone();
         let mut names = HashSet::new();
         for doc in rules {
-            let RuleDoc { name, matches, when, schedule, tier } = doc;
+            let RuleDoc { name, matches, when, schedule, tier, on_deny } = doc;
             let at = At { object, rule: Some(&name) };
             at.name(&name)?;
             if !names.insert(name.clone()) {
@@ -333,10 +345,13 @@ impl Builder {
             if tier == Tier::Auto && condition.as_ref().is_some_and(Condition::reads_claims) {
                 return at.refuse(UNTRUSTED);
             }
+            if tier == Tier::Auto && on_deny == OnDeny::Halt {
+                return at.refuse("an Auto rule refuses nothing, so that there is nothing to halt for");
+            }
             let reference = RuleRef { policy: group.clone(), rule: name.as_str().into(), digest: digest.clone() };
             let schedule = schedule.map(|doc| self.schedule(&at, doc)).transpose()?;
-            let rule = Rule { reference, group: self.groups.len() - 1, matches, when: condition, schedule, tier };
-            self.add_rule(rule, &operations);
+            let (group, halts) = (self.groups.len() - 1, on_deny == OnDeny::Halt);
+            self.add_rule(Rule { reference, group, matches, when: condition, schedule, tier, halts }, &operations);
         }
         Ok(())
     }

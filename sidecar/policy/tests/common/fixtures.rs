@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clawlock_policy::document::{
-    ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OperationDoc, PodDoc,
-    PolicyDoc, Protocol, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
+    ArgumentDoc, ArgumentType, Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OnDeny, OperationDoc,
+    PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::{
     Action, Body, BuildError, Caller, Claims, Code, Context, Facts, HostName, HttpAction, Policy, RequestPath,
@@ -32,7 +32,7 @@ pub(crate) fn http(upstreams: &[&str], methods: &[&str], paths: &[&str]) -> Matc
 }
 
 pub(crate) fn rule(name: &str, matches: MatchDoc, tier: Tier) -> RuleDoc {
-    RuleDoc { name: name.into(), matches, when: None, schedule: None, tier }
+    RuleDoc { name: name.into(), matches, when: None, schedule: None, tier, on_deny: OnDeny::Continue }
 }
 
 pub(crate) fn when(name: &str, matches: MatchDoc, condition: &str, tier: Tier) -> RuleDoc {

@@ -82,7 +82,7 @@ fn there_is_one_tenant_and_one_version_of_each_object() {
     assert!(refusal(vec![tenant(vec![]), auditing_tenant(vec![])]).contains("exactly one tenant document"));
     let two = refusal(vec![tenant(vec![]), enforce("acme/p", vec![]), audit("acme/p", vec![])]);
     assert_eq!(two, "assignment: there are two versions of policy acme/p");
-    let halt = |reason: &str| Document::Halt(HaltDoc { name: "acme/h".into(), reason: reason.into() });
+    let halt = |reason: &str| Document::Halt(HaltDoc { name: "acme/h".into(), reason: reason.into(), cause: None });
     assert!(refusal(vec![tenant(vec![]), halt("a"), halt("b")]).contains("two versions of halt acme/h"));
 }
 

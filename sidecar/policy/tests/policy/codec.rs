@@ -4,8 +4,9 @@ use clawlock_policy::codec::{
     MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment,
 };
 use clawlock_policy::document::{
-    Assignment, Category, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, PolicyDoc,
-    Protocol, RuleDoc, ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc, WindowDoc,
+    Assignment, Category, CauseDoc, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode,
+    OnDeny, PolicyDoc, Protocol, RuleDoc, ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc,
+    WindowDoc,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +30,8 @@ fn documents() -> Vec<Document> {
         Document::Upstream(UpstreamDoc { protocol: Protocol::Llm, ..upstream_doc("d", "d.example") }),
         policy("acme/p", Mode::Audit, vec![rule("r", http(&["a"], &["GET"], &["/**"]), Tier::Auto)]),
         policy("acme/q", Mode::Enforce, vec![rule("r", operations(&["a.b"]), Tier::Block)]),
-        Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into() }),
+        Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into(), cause: None }),
+        halted_by_gate(),
         full_policy(),
         Document::Tenant(TenantDoc {
             name: "acme".into(),
@@ -40,6 +42,11 @@ fn documents() -> Vec<Document> {
             allowed_modes: vec![],
         }),
     ]
+}
+
+fn halted_by_gate() -> Document {
+    let cause = CauseDoc::Denial { policy: "acme/p".into(), rule: "r".into() };
+    Document::Halt(HaltDoc { name: "acme/pod-1".into(), reason: "why".into(), cause: Some(cause) })
 }
 
 /// A policy with every field.
@@ -63,7 +70,7 @@ fn full_policy() -> Document {
     Document::Policy(PolicyDoc {
         name: "acme/full".into(),
         mode: Mode::Enforce,
-        rules: vec![night],
+        rules: vec![night, RuleDoc { on_deny: OnDeny::Halt, ..rule("never", tools(&["rm"]), Tier::Block) }],
         residency: Some(strings(&["eu"])),
         limits: vec![limit],
     })
@@ -112,6 +119,11 @@ fn fields_that_were_added_are_written_only_when_they_say_something() {
     let model = Document::Upstream(UpstreamDoc { protocol: Protocol::Llm, ..upstream_doc("d", "d.example") });
     assert!(text(&model).contains(r#""protocol":"LLM""#));
     assert!(changed(&model, |value| value["protocol"] = json!("MCP")).is_err());
+    let plain = Document::Halt(HaltDoc { name: "acme/h".into(), reason: "why".into(), cause: None });
+    assert_eq!(text(&plain), r#"{"version":1,"kind":"Halt","name":"acme/h","reason":"why"}"#);
+    assert!(text(&halted_by_gate()).contains(r#""cause":{"type":"Denial","policy":"acme/p","rule":"r"}"#));
+    assert!(changed(&halted_by_gate(), |value| value["cause"]["more"] = json!(1)).is_err());
+    assert_eq!(text(&full_policy()).matches("onDeny").count(), 1, "only where it halts");
     let required = assignment(&documents());
     let encoded = |assignment: &Assignment| String::from_utf8(encode_assignment(assignment)).unwrap();
     assert!(!encoded(&required).contains("plugin"));

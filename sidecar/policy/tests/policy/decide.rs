@@ -179,7 +179,7 @@ fn data_that_is_not_there_fails_the_conditions_that_read_it_only() {
 #[test]
 fn a_halt_denies_everything_and_gives_the_reason() {
     let mut documents = shell_policy();
-    let halt = HaltDoc { name: "acme/inc-42".into(), reason: "INC-42: unusual\nrefunds".into() };
+    let halt = HaltDoc { name: "acme/inc-42".into(), reason: "INC-42: unusual\nrefunds".into(), cause: None };
     documents.push(Document::Halt(halt));
     let policy = build(documents);
     let Verdict::Deny(denial) = call(&policy, "read", "{}") else { panic!("halted") };

@@ -15,6 +15,7 @@ mod codec;
 mod condition;
 mod decide;
 mod envelope;
+mod halt;
 mod json;
 mod limits;
 mod names;

@@ -92,7 +92,7 @@ fn names_that_are_not_ordinary_are_quoted_and_shortened() {
 #[test]
 fn the_reason_of_a_halt_is_one_line_of_bounded_length() {
     let said = |name: &str, reason: String| {
-        let halt = Document::Halt(HaltDoc { name: name.into(), reason });
+        let halt = Document::Halt(HaltDoc { name: name.into(), reason, cause: None });
         denial(call(&build(vec![tenant(vec![]), halt]), "t", "{}")).detail
     };
     assert_eq!(said("acme/h", "a\tb\r\nc".into()), "the agent is halted by acme/h: a b  c");

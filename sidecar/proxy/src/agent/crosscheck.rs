@@ -52,19 +52,11 @@ impl CrossCheck {
         Self { state: Mutex::default(), metrics }
     }
 
-    /// Goes on with what a folder holds, and writes there. Answers why the agent was halted, if it was.
-    pub(super) fn remember(&self, folder: &Path) -> io::Result<Option<Denial>> {
+    /// Goes on with what a folder holds, and writes there.
+    pub(super) fn remember(&self, folder: &Path) -> io::Result<()> {
         let (journal, ledger) = Journal::open(folder)?;
-        let halted = journal.halted()?.map(|detail| denial::of(Code::Disobeyed, detail));
         *self.lock() = State { ledger, journal: Some(journal) };
-        Ok(halted)
-    }
-
-    /// The agent is halted from now on.
-    pub(super) fn halted(&self, denial: &Denial) {
-        if let Some(journal) = &self.lock().journal {
-            journal.halt(&denial.detail);
-        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -129,10 +129,7 @@ impl AgentGate {
     /// What models get to see of the call is compared with this.
     fn remember(&self, request: &DecideRequest<'_>, verdict: &Verdict) {
         let Some(call_id) = &request.call_id else { return };
-        let denial = match verdict {
-            Verdict::Allow(_) => None,
-            Verdict::Ask(denial) | Verdict::Deny(denial) => Some(sentence(denial)),
-        };
+        let denial = verdict.denial().map(sentence);
         let (tool, arguments) = (&*request.tool, request.args.get());
         self.crosscheck.decided(Decided { call_id, tool, arguments, denial: denial.as_deref() });
     }
@@ -198,7 +195,7 @@ fn parse(body: &[u8]) -> Result<DecideRequest<'_>, Problem> {
 
 /// A denial in one sentence: what, why (with the rule, when one refused) and what to do next.
 fn sentence(denial: &Denial) -> String {
-    let Denial { code: _, rule: _, generation: _, detail, hint, retry_after_ms: _ } = denial;
+    let Denial { code: _, rule: _, generation: _, detail, hint, retry_after_ms: _, halts: _ } = denial;
     // What an agent made up stands in the detail; a control character in it would be a line of its own.
     let detail: String = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("Blocked by policy: {detail}; {hint}.")
@@ -220,10 +217,7 @@ pub(super) fn check_id(id: &str) -> Result<(), Problem> {
 
 fn encode(request_id: &str, verdict: &Verdict) -> Bytes {
     let rule = verdict.rule();
-    let denial: Option<&Denial> = match verdict {
-        Verdict::Allow(_) => None,
-        Verdict::Ask(denial) | Verdict::Deny(denial) => Some(denial),
-    };
+    let denial = verdict.denial();
     let answer = DecideAnswer {
         version: API_VERSION,
         request_id,

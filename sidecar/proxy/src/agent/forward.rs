@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clawlock_audit::ActionRecord;
-use clawlock_policy::{Code, Denial};
+use clawlock_policy::{Cause, Code, Denial};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -17,6 +17,7 @@ use crate::gate::{Asked, Asking, Held, Refused};
 use crate::guard::Guard;
 use crate::hop::HopError;
 use crate::hop::client::OpenStream;
+use crate::latch::Halt;
 use crate::listen::Place;
 use crate::llm::Api;
 use crate::request::{Target, clean_headers};
@@ -82,6 +83,13 @@ impl AgentGate {
             .ok_or_else(|| refuse(denial::of(Code::BadRequest, "the request was not sent".to_owned())))?
             .map_err(|cut| refuse(denial::of(Code::NoMatch, cut.to_string())))?
             .map_err(|error| refuse(unavailable(&error)))?;
+        if let Some(field) = response.headers().get(hop::HALT) {
+            let halt = Halt::from_field(field);
+            let denial = halt.denial();
+            self.decider.policies().halt(&self.identity, halt);
+            // The answer of the gateway would be cut off, as everything open is.
+            return Err(refuse(denial));
+        }
         match (upgrade, reading) {
             (Some(upgrade), _) if response.status() == StatusCode::OK => Ok(upgrade.answer(response, guard)),
             (_, Reading::Not) => pass(response, guard).map_err(refuse),
@@ -102,8 +110,8 @@ impl AgentGate {
         // Called where the body is polled: the answer to it may have begun already.
         let on_disobeyed = Box::new(move |denial: Denial| {
             tracing::error!(detail = denial.detail, "the agent disobeyed and is halted");
-            gate.crosscheck.halted(&denial);
-            gate.decider.policies().halt(denial.clone());
+            let halt = Halt { cause: Cause::Disobedience, detail: denial.detail.clone() };
+            gate.decider.policies().halt(&gate.identity, halt);
             tokio::spawn(async move {
                 gate.decider.refuse(&asking, Refused { denial, action }).await;
             });

@@ -161,8 +161,8 @@ impl AgentGate {
     #[must_use]
     pub fn plugin(&self) -> PluginState {
         let policies = self.decider.policies();
-        if let Some(denial) = policies.halted().filter(|denial| denial.code == Code::Disobeyed) {
-            return PluginState::Disobeyed(denial.detail.clone());
+        if let Some(what) = policies.disobeyed(&self.identity) {
+            return PluginState::Disobeyed(what);
         }
         let optional = policies.active(&self.identity).is_ok_and(|(policy, _)| policy.plugin_optional().is_some());
         let now_ms = policies.boot_ms();

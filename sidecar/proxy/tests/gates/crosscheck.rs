@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clawlock_policy::document::{
-    CredentialDoc, Document, MatchDoc, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc,
+    CredentialDoc, Document, MatchDoc, OnDeny, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc,
 };
 use clawlock_proxy::body::GateBody;
 use http::{Request, Response, StatusCode, header};
@@ -24,7 +24,14 @@ const CHAT: &str = "/v1/chat/completions";
 
 fn tool(name: &str, tool: &str, when: Option<&str>, tier: Tier) -> RuleDoc {
     let matches = MatchDoc::Tools(vec![tool.to_owned()]);
-    RuleDoc { name: name.to_owned(), matches, when: when.map(ToOwned::to_owned), schedule: None, tier }
+    RuleDoc {
+        name: name.to_owned(),
+        matches,
+        when: when.map(ToOwned::to_owned),
+        schedule: None,
+        tier,
+        on_deny: OnDeny::Continue,
+    }
 }
 
 fn documents(port: u16, ca: &TestCa) -> Vec<Document> {

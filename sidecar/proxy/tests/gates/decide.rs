@@ -1,6 +1,6 @@
 //! `/v1/decide` over a real connection.
 
-use clawlock_policy::document::{MatchDoc, RuleDoc, Tier};
+use clawlock_policy::document::{MatchDoc, OnDeny, RuleDoc, Tier};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ fn tool(name: &str, tool: &str, when: Option<&str>, tier: Tier) -> RuleDoc {
         when: when.map(ToOwned::to_owned),
         schedule: None,
         tier,
+        on_deny: OnDeny::Continue,
     }
 }
 

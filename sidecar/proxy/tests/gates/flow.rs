@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clawlock_policy::document::{
-    ArgumentDoc, ArgumentType, CredentialDoc, MatchDoc, OperationDoc, RuleDoc, Scheme, Tier,
+    ArgumentDoc, ArgumentType, CredentialDoc, MatchDoc, OnDeny, OperationDoc, RuleDoc, Scheme, Tier,
 };
 use clawlock_proxy::body::GateBody;
 use http::{Request, Response, StatusCode};
@@ -161,6 +161,7 @@ fn refund_world_documents(port: u16, pem: &str) -> Vec<clawlock_policy::document
         when: Some("args.amount <= 100".to_owned()),
         schedule: None,
         tier: Tier::Auto,
+        on_deny: OnDeny::Continue,
     };
     vec![tenant(), policy(vec![refund]), clawlock_policy::document::Document::Upstream(upstream)]
 }

@@ -71,7 +71,7 @@ async fn an_open_websocket_ends_when_the_agent_is_halted() {
     let mut hello = [0; 5];
     stream.read_exact(&mut hello).await.unwrap();
     let mut halted = documents.clone();
-    halted.push(Document::Halt(HaltDoc { name: "acme/inc-42".to_owned(), reason: "INC-42".to_owned() }));
+    halted.push(Document::Halt(HaltDoc { name: "acme/inc-42".to_owned(), reason: "INC-42".to_owned(), cause: None }));
     world.install(halted);
     let mut rest = Vec::new();
     let end = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut rest)).await.expect("the tunnel must end");

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clawlock_policy::document::{Document, MatchDoc, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc};
+use clawlock_policy::document::{Document, MatchDoc, OnDeny, OperationDoc, Protocol, RuleDoc, Tier, UpstreamDoc};
 use clawlock_proxy::limits::HEARTBEAT_MAX_AGE;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
@@ -119,6 +119,7 @@ fn tools() -> Vec<Document> {
         when: None,
         schedule: None,
         tier,
+        on_deny: OnDeny::Continue,
     };
     vec![tenant(), policy(vec![rule("shell", "exec", Tier::Auto), rule("no-write", "write", Tier::Block)])]
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use clawlock_audit::JsonLines;
 use clawlock_policy::document::{
-    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, PodDoc, PolicyDoc, Protocol, RuleDoc, Scheme,
-    SecretKey, TenantDoc, Tier, UpstreamDoc,
+    Assignment, CredentialDoc, Document, HttpMatchDoc, MatchDoc, Mode, OnDeny, PodDoc, PolicyDoc, Protocol, RuleDoc,
+    Scheme, SecretKey, TenantDoc, Tier, UpstreamDoc,
 };
 use clawlock_policy::envelope::{self, Envelope, SigningKey, TrustedKeys};
 use clawlock_policy::ticket::Reading;
@@ -355,6 +355,7 @@ pub(crate) fn http_rule(name: &str, upstream: &str, methods: &[&str], paths: &[&
         when: None,
         schedule: None,
         tier,
+        on_deny: OnDeny::Continue,
     }
 }
 

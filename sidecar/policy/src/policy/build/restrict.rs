@@ -31,6 +31,7 @@ impl Builder {
             when: None,
             schedule: None,
             tier: Tier::Block,
+            halts: false,
         };
         self.add_rule(rule, &[]);
         Ok(())

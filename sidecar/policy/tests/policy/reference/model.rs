@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clawlock_policy::document::{Category, Document, LimitDoc, MatchDoc, Mode, PolicyDoc, RuleDoc, TenantDoc, Tier};
+use clawlock_policy::document::{
+    Category, Document, LimitDoc, MatchDoc, Mode, OnDeny, PolicyDoc, RuleDoc, TenantDoc, Tier,
+};
 use clawlock_policy::{Code, Verdict};
 
 use super::clock;
@@ -12,8 +14,8 @@ use super::world::{CLAIMS, Case, Content, DECLARED, Declared, TOOL_CATEGORIES, c
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Allow { rule: Option<(String, String)>, credential: bool, shadow: Option<Code> },
-    Ask { rule: (String, String), code: Code },
-    Deny { rule: Option<(String, String)>, code: Code },
+    Ask { rule: (String, String), code: Code, halts: bool },
+    Deny { rule: Option<(String, String)>, code: Code, halts: bool },
 }
 
 impl Answer {
@@ -21,14 +23,23 @@ impl Answer {
         let rule = verdict.rule().map(|rule| (rule.policy.to_string(), rule.rule.to_string()));
         match verdict {
             Verdict::Allow(permit) => Self::Allow { rule, credential: permit.credential(), shadow: permit.shadow() },
-            Verdict::Ask(denial) => Self::Ask { rule: rule.unwrap(), code: denial.code },
-            Verdict::Deny(denial) => Self::Deny { rule, code: denial.code },
+            Verdict::Ask(denial) => Self::Ask { rule: rule.unwrap(), code: denial.code, halts: denial.halts },
+            Verdict::Deny(denial) => Self::Deny { rule, code: denial.code, halts: denial.halts },
         }
     }
 }
 
-/// An opinion: the tier, the rule, and where it comes from.
-type Opinion = (Tier, (String, String), Why);
+/// An opinion: the tier and whether it halts, the rule, and where it comes from.
+type Opinion = ((Tier, bool), (String, String), Why);
+
+fn strictness(rule: &RuleDoc) -> (Tier, bool) {
+    (rule.tier, rule.on_deny == OnDeny::Halt)
+}
+
+/// A refusal that no rule says.
+fn denied(code: Code) -> Answer {
+    Answer::Deny { rule: None, code, halts: false }
+}
 
 /// Where an opinion comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +54,12 @@ enum Why {
 
 pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
     if documents.iter().any(|document| matches!(document, Document::Halt(_))) {
-        return Answer::Deny { rule: None, code: Code::Halted };
+        return denied(Code::Halted);
     }
     let known =
         DECLARED.iter().any(|(name, _)| *name == case.upstream && case.host.as_str() == format!("{name}.example"));
     if case.tool.is_none() && !known {
-        return Answer::Deny { rule: None, code: Code::UnknownUpstream };
+        return denied(Code::UnknownUpstream);
     }
     let tenant = tenant(documents);
     let audit = |doc: &PolicyDoc| is_audited(doc, tenant, case);
@@ -61,17 +72,17 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
     if audited.is_empty() || !enforced.is_empty() {
         let mut all = said(&enforced);
         all.extend(guardrails);
-        let shadow = from_audit.filter(|opinion| opinion.0 != Tier::Auto).map(|opinion| code_of(&opinion));
+        let shadow = from_audit.filter(|opinion| opinion.0.0 != Tier::Auto).map(|opinion| code_of(&opinion));
         return match strictest(&all) {
-            None if policies.is_empty() => Answer::Deny { rule: None, code: Code::NoPolicy },
-            None => Answer::Deny { rule: None, code: Code::NoMatch },
+            None if policies.is_empty() => denied(Code::NoPolicy),
+            None => denied(Code::NoMatch),
             // Rules that failed only tighten: when none matched, the answer is still no.
             Some(opinion)
                 if all
                     .iter()
                     .all(|(_, _, why)| matches!(why, Why::ConditionFailed | Why::NoCategory | Why::Claimed)) =>
             {
-                Answer::Deny { code: code_of(&opinion), rule: Some(opinion.1) }
+                Answer::Deny { code: code_of(&opinion), halts: opinion.0.1, rule: Some(opinion.1) }
             }
             Some(opinion) => settle(opinion, shadow),
         };
@@ -80,7 +91,7 @@ pub(crate) fn answer(documents: &[Document], case: &Case) -> Answer {
         return settle(opinion, None);
     }
     match from_audit {
-        Some((Tier::Auto, rule, _)) => Answer::Allow { rule: Some(rule), credential: true, shadow: None },
+        Some(((Tier::Auto, _), rule, _)) => Answer::Allow { rule: Some(rule), credential: true, shadow: None },
         Some(opinion) => Answer::Allow { rule: None, credential: false, shadow: Some(code_of(&opinion)) },
         None => Answer::Allow { rule: None, credential: false, shadow: Some(Code::NoMatch) },
     }
@@ -98,7 +109,7 @@ pub(crate) fn opinion_of(documents: &[Document], case: &Case, name: &str) -> Opt
         Some(doc) => policy_says(doc, tenant(documents), case),
         None => guardrails_say(tenant(documents), case),
     };
-    said.iter().map(|opinion| opinion.0).max()
+    said.iter().map(|opinion| opinion.0.0).max()
 }
 
 fn tenant(documents: &[Document]) -> &TenantDoc {
@@ -114,16 +125,17 @@ fn policies(documents: &[Document]) -> Vec<&PolicyDoc> {
     found
 }
 
-fn settle((tier, rule, why): Opinion, shadow: Option<Code>) -> Answer {
-    let code = code_of(&(tier, rule.clone(), why));
+fn settle(opinion: Opinion, shadow: Option<Code>) -> Answer {
+    let code = code_of(&opinion);
+    let ((tier, halts), rule, _) = opinion;
     match tier {
         Tier::Auto => Answer::Allow { rule: Some(rule), credential: true, shadow },
-        Tier::Ask => Answer::Ask { rule, code },
-        Tier::Block => Answer::Deny { rule: Some(rule), code },
+        Tier::Ask => Answer::Ask { rule, code, halts },
+        Tier::Block => Answer::Deny { rule: Some(rule), code, halts },
     }
 }
 
-fn code_of((tier, _, why): &Opinion) -> Code {
+fn code_of(((tier, _), _, why): &Opinion) -> Code {
     match (tier, why) {
         (_, Why::ConditionFailed) => Code::ConditionError,
         (_, Why::NoCategory) => Code::CategoryUnknown,
@@ -134,8 +146,8 @@ fn code_of((tier, _, why): &Opinion) -> Code {
 }
 
 fn strictest(opinions: &[Opinion]) -> Option<Opinion> {
-    let tier = opinions.iter().map(|opinion| opinion.0).max()?;
-    opinions.iter().find(|opinion| opinion.0 == tier).cloned()
+    let most = opinions.iter().map(|opinion| opinion.0).max()?;
+    opinions.iter().find(|opinion| opinion.0 == most).cloned()
 }
 
 /// All that a policy's rules say, up to the one that decides.
@@ -144,18 +156,18 @@ fn policy_says(doc: &PolicyDoc, tenant: &TenantDoc, case: &Case) -> Vec<Opinion>
     if let (Some(allowed), None) = (&doc.residency, case.tool)
         && !residency_of(case.upstream).is_some_and(|place| allowed.iter().any(|allowed| allowed == place))
     {
-        return vec![(Tier::Block, (doc.name.clone(), "spec.residency".to_owned()), Why::Elsewhere)];
+        return vec![((Tier::Block, false), (doc.name.clone(), "spec.residency".to_owned()), Why::Elsewhere)];
     }
     for rule in doc.rules.iter().filter(|rule| is_about(rule, tenant, case)) {
         let name = (doc.name.clone(), rule.name.clone());
         match holds(rule, tenant, case) {
             Some(Why::Matched | Why::Elsewhere) => {
-                said.push((rule.tier, name, Why::Matched));
+                said.push((strictness(rule), name, Why::Matched));
                 return said;
             }
             None => {}
             Some(_) if rule.tier == Tier::Auto => {}
-            Some(why) => said.push((rule.tier, name, why)),
+            Some(why) => said.push((strictness(rule), name, why)),
         }
     }
     said
@@ -165,7 +177,7 @@ fn guardrails_say(tenant: &TenantDoc, case: &Case) -> Vec<Opinion> {
     let about = tenant.guardrails.iter().filter(|rule| is_about(rule, tenant, case));
     let said = about.filter_map(|rule| {
         let name = (format!("tenantgateway/{}", tenant.name), rule.name.clone());
-        holds(rule, tenant, case).map(|why| (rule.tier, name, why))
+        holds(rule, tenant, case).map(|why| (strictness(rule), name, why))
     });
     said.collect()
 }

@@ -1,8 +1,8 @@
 //! Random policies and facts from small alphabets, so that rules and actions often meet.
 
 use clawlock_policy::document::{
-    ArgumentType, Category, CredentialDoc, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, OperationDoc,
-    PolicyDoc, RuleDoc, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc,
+    ArgumentType, Category, CredentialDoc, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode, OnDeny,
+    OperationDoc, PolicyDoc, RuleDoc, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc,
 };
 use clawlock_policy::{Action, Body, Caller, Claims, Context, Facts, HostName, HttpAction, RequestPath, ToolAction};
 
@@ -176,7 +176,8 @@ pub(crate) fn random_rule(dice: &mut Dice, name: &str, tiers: &[Tier]) -> RuleDo
     let claims = matches!(matches, MatchDoc::Tools(_)) && tier != Tier::Auto && dice.roll(5) == 0;
     let condition = if claims { Some(dice.pick(&CLAIMS)) } else { condition };
     let schedule = if dice.roll(5) == 0 { Some(random_schedule(dice)) } else { None };
-    RuleDoc { when: condition.map(str::to_owned), schedule, ..rule(name, matches, tier) }
+    let on_deny = if tier != Tier::Auto && dice.roll(4) == 0 { OnDeny::Halt } else { OnDeny::Continue };
+    RuleDoc { when: condition.map(str::to_owned), schedule, on_deny, ..rule(name, matches, tier) }
 }
 
 pub(crate) const TIERS: [Tier; 3] = [Tier::Auto, Tier::Ask, Tier::Block];
@@ -231,7 +232,7 @@ pub(crate) fn random_documents(dice: &mut Dice) -> Vec<Document> {
         }));
     }
     if dice.roll(50) == 0 {
-        documents.push(Document::Halt(HaltDoc { name: "acme/h".into(), reason: "because".into() }));
+        documents.push(Document::Halt(HaltDoc { name: "acme/h".into(), reason: "because".into(), cause: None }));
     }
     documents.extend(upstreams());
     documents

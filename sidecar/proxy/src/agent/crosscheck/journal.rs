@@ -11,9 +11,6 @@ use crate::llm::ledger::{CALLS, Ledger, Line};
 /// The file's name.
 const NAME: &str = "calls.jsonl";
 
-/// The name of the file that is there once the agent was halted; it says why.
-const HALTED: &str = "halted";
-
 /// Lines after which the file is written anew: each call makes three.
 const LINES: usize = 8 * CALLS.get();
 
@@ -50,24 +47,6 @@ impl Journal {
         let mut journal = Self { path, file: None, lines: 0 };
         journal.rewrite(&ledger)?;
         Ok((journal, ledger))
-    }
-
-    /// Why the agent was halted, if it was.
-    pub(super) fn halted(&self) -> io::Result<Option<String>> {
-        match fs::read(self.path.with_file_name(HALTED)) {
-            Ok(why) => Ok(Some(String::from_utf8_lossy(&why).into_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes down that the agent is halted.
-    pub(super) fn halt(&self, why: &str) {
-        let path = self.path.with_file_name(HALTED);
-        // The first reason stays.
-        if let Err(error) = File::create_new(path).and_then(|mut file| file.write_all(why.as_bytes())) {
-            tracing::error!(%error, "that the agent is halted will not outlive this process");
-        }
     }
 
     /// Writes changes down.
@@ -140,10 +119,6 @@ mod tests {
         let (_, again) = Journal::open(folder.path()).unwrap();
         assert_eq!(text(&again), text(&ledger));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3, "written anew");
-        journal.halt("call 1");
-        journal.halt("call 2");
-        let again = Journal::open(folder.path()).unwrap().0;
-        assert_eq!(again.halted().unwrap().as_deref(), Some("call 1"), "the first reason stays");
         fs::write(&path, "\0garbage\n[]\n").unwrap();
         assert!(Journal::open(folder.path()).unwrap().1.is_empty());
     }
