@@ -19,7 +19,7 @@ pub(crate) fn pod(args: &AgentArgs, compilation: &Compilation) -> Result<Pod, St
         None => AgentName { namespace: only_namespace(compilation)?, service_account: "default".to_owned() },
     };
     let labels = Label::unique(labels)?;
-    Ok(Pod { namespace, name: POD.to_owned(), uid: POD.to_owned(), service_account, labels })
+    Ok(Pod { namespace, name: POD.to_owned(), uid: POD.to_owned(), service_account, labels, manifest: None })
 }
 
 fn only_namespace(compilation: &Compilation) -> Result<String, String> {

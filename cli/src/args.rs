@@ -238,7 +238,7 @@ pub(crate) enum ImportFormat {
     Agentport,
     /// Agent manifests
     AgentManifest,
-    /// Tool binding manifests (manifest.json)
+    /// Tool binding manifests (manifest.json, claw.toml)
     Binding,
     /// policy.json of a tenant, claims of a token, Helm values, or a file of variables
     Destinations,
@@ -302,6 +302,10 @@ pub(crate) struct DevArgs {
     /// Which agent runs under the gates
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
+    /// The agent's tool binding manifest, in JSON, or in TOML when its name ends so: what it does not declare is refused,
+    /// also where policy allows it. It is read once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
     /// Loopback address and port of the proxy [default: 127.0.0.1 and the port of last time, else a free one]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<Loopback>,

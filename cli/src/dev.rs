@@ -8,6 +8,7 @@ mod gates;
 mod halted;
 mod install;
 mod last_good;
+mod manifest;
 mod openclaw;
 mod pki;
 mod reload;
@@ -137,12 +138,19 @@ fn prepare(args: &DevArgs) -> Result<Result<Box<Prepared>, Vec<Problem>>, String
         return Err(problem);
     }
     let mut good = LastGood::default();
-    let Applied { compilation, objects, problems, kept: _ } =
-        good.apply(&folder::read(std::slice::from_ref(&folder)), &folder);
+    let files = folder::read(std::slice::from_ref(&folder));
+    let Applied { compilation, objects, problems, kept: _ } = good.apply(&files, &folder);
     if problems.iter().any(Problem::is_error) {
         return Ok(Err(problems));
     }
-    let pod = agent::pod(&args.agent, &compilation)?;
+    let mut pod = agent::pod(&args.agent, &compilation)?;
+    let compilation = match &args.manifest {
+        None => compilation,
+        Some(file) => {
+            good.declare(manifest::read(file, &mut pod)?);
+            good.apply(&files, &folder).compilation
+        }
+    };
     let mut installer = Installer::new(pod.clone(), &compilation)?;
     installer.install(&compilation)?;
     let mut notices = missing_credentials(&compilation, installer.tenant(), &secrets);
@@ -201,6 +209,7 @@ async fn serve(
         policies: selected.policies,
         other_policies: selected.others,
         halts: selected.halts,
+        manifest: args.manifest.clone(),
         proxy: format!("http://{}", places.proxy),
         decide: format!("http://{}/v1/decide", places.decide),
         decide_socket: places.socket,

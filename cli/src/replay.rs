@@ -83,6 +83,8 @@ pub(crate) enum Why {
     Action,
     /// A limit refused it, and limits are not replayed.
     Limits,
+    /// The agent's manifest refused it, which is not in the folder.
+    Manifest,
     /// There are more agents in the log than this program keeps.
     TooMany,
 }
@@ -97,6 +99,7 @@ impl Why {
             }
             Self::Action => "the action is not in the log as a whole",
             Self::Limits => "a limit refused it, and limits are not simulated",
+            Self::Manifest => "the agent's manifest refused it, and manifests are not simulated",
             Self::TooMany => "there are too many agents in the log; choose one with --agent",
         }
     }
@@ -173,6 +176,8 @@ impl<'a> Replay<'a> {
             uid: "log".to_owned(),
             service_account: service_account.clone(),
             labels,
+            // What holds for a pod beside the policy is not in the folder.
+            manifest: None,
         };
         if self.rules.compilation.tenants().all(|tenant| tenant.namespaces().all(|owned| owned != namespace)) {
             return Ok(Some(World(None)));
@@ -211,7 +216,7 @@ fn uncertain(assigned: &Assigned, knows_labels: bool) -> bool {
     let mut rules = assigned.documents.iter().flat_map(|document| match document {
         Document::Policy(policy) => policy.rules.as_slice(),
         Document::Tenant(tenant) => tenant.guardrails.as_slice(),
-        Document::Upstream(_) | Document::Halt(_) => &[],
+        Document::Upstream(_) | Document::Halt(_) | Document::Manifest(_) => &[],
     });
     rules.any(|rule| !known::is_known(rule.when.as_deref(), knows_labels))
 }
@@ -220,7 +225,7 @@ fn rules_of(document: &mut Document) -> Option<&mut Vec<RuleDoc>> {
     match document {
         Document::Policy(policy) => Some(&mut policy.rules),
         Document::Tenant(tenant) => Some(&mut tenant.guardrails),
-        Document::Upstream(_) | Document::Halt(_) => None,
+        Document::Upstream(_) | Document::Halt(_) | Document::Manifest(_) => None,
     }
 }
 

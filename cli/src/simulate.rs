@@ -50,9 +50,15 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<ExitCode, String> {
                 tally.other_agents += 1;
             }
             (Some(acting), _) if is_about_policy(&record) => {
-                // How much room a limit would have had depends on everything before.
-                let limited = record.outcome.code.as_deref() == Some(Code::RateLimited.as_str());
-                let said = if limited { Said::Unknown(Why::Limits) } else { replay.ask(&acting, &record)? };
+                let refused_with = |code: Code| record.outcome.code.as_deref() == Some(code.as_str());
+                let said = if refused_with(Code::RateLimited) {
+                    // How much room a limit would have had depends on everything before.
+                    Said::Unknown(Why::Limits)
+                } else if refused_with(Code::NotDeclared) {
+                    Said::Unknown(Why::Manifest)
+                } else {
+                    replay.ask(&acting, &record)?
+                };
                 tally.add(acting, &record, said);
             }
             _ => tally.not_by_policy += 1,
@@ -78,7 +84,7 @@ fn overlaid(mut before: Folder, changed: Folder) -> Folder {
 
 /// Whether a policy, rather than the state of a gate, a network or an upstream, led to the verdict.
 fn is_about_policy(record: &Logged) -> bool {
-    const CODES: [Code; 10] = [
+    const CODES: [Code; 11] = [
         Code::CategoryUnknown,
         Code::ResidencyRefused,
         Code::RateLimited,
@@ -89,6 +95,7 @@ fn is_about_policy(record: &Logged) -> bool {
         Code::ConditionError,
         Code::Halted,
         Code::UnknownUpstream,
+        Code::NotDeclared,
     ];
     let code = record.outcome.code.as_deref();
     if code == Some(Code::Halted.as_str()) && record.outcome.rule.is_some() {

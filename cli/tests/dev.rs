@@ -79,6 +79,47 @@ fn an_edit_holds_and_a_broken_one_keeps_the_last_good() {
 }
 
 #[test]
+fn a_manifest_narrows_what_policy_allows_and_one_that_does_not_hold_starts_nothing() {
+    let upstream = Upstream::start();
+    let folder = policy_folder(&upstream);
+    fs::write(folder.path().join("policy.yaml"), policy("Auto", "Auto")).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let written = |name: &str, text: &str| {
+        let file = files.path().join(name);
+        fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let scope = "skill = 'support'\ntool_scope = ['exec', 'rm']\nfile_access = 'write'\nbinary_access = 'all'\n";
+    let host = format!("allowed_hosts = ['{}:{}']\n", harness::HOST, upstream.port);
+    let dev = Dev::start(folder.path(), &["--manifest", &written("claw.toml", &format!("{scope}{host}"))]);
+    assert!(dev.ready["manifest"].as_str().unwrap().ends_with("claw.toml"));
+    assert_eq!(dev.get(&upstream, "/open/1").0, 200);
+    assert_eq!(dev.decide("1", "exec")["decision"], "allow");
+    assert_eq!(dev.decide("2", "rm")["code"], "NoMatch", "the manifest allows nothing");
+    // An edit of the policy does not take it away.
+    fs::write(folder.path().join("policy.yaml"), policy("Block", "Auto")).unwrap();
+    dev.installed();
+    assert_eq!(dev.decide("3", "read")["code"], "NotDeclared");
+    drop(dev);
+
+    let dev = Dev::start(folder.path(), &["--manifest", &written("manifest.json", "{\"skill\": \"exec\"}")]);
+    assert_eq!(dev.decide("1", "exec")["rule"], "binary_access");
+    assert_eq!(code(&dev.get(&upstream, "/shut/1").1), "NotDeclared");
+    drop(dev);
+
+    let state = tempfile::tempdir().unwrap();
+    for (text, told) in [
+        ("{\"skill\": \"a\",\n\"hosts\": []}", "line 2, column 1: unknown key \"hosts\""),
+        ("{\"skill\": \"a\",\n\"allowed_binaries\": []}", "line 2, column 1: allowed_binaries is not supported"),
+    ] {
+        let output = command(folder.path(), state.path(), &["--manifest", &written("m.json", text)]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("m.json: ") && said.contains(told), "{said}");
+    }
+}
+
+#[test]
 fn every_edit_takes_effect_and_the_slowest_is_printed() {
     let upstream = Upstream::start();
     let folder = policy_folder(&upstream);

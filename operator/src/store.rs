@@ -99,10 +99,14 @@ impl<'de> Deserialize<'de> for Seen {
     }
 }
 
-/// The digest of a pod's labels.
-pub(crate) fn labels_digest(labels: &BTreeMap<String, String>) -> String {
-    let encoded = serde_json::to_vec(labels).unwrap_or_default();
-    digest(&encoded)
+/// The digest of what of a pod decides which documents hold for it. Without a manifest it is that of the labels alone,
+/// as it was before there were manifests: a new release of the operator needs no new generation.
+pub(crate) fn marks_digest(labels: &BTreeMap<String, String>, manifest: Option<&str>) -> String {
+    let encoded = match manifest {
+        None => serde_json::to_vec(labels),
+        Some(manifest) => serde_json::to_vec(&(labels, manifest)),
+    };
+    digest(&encoded.unwrap_or_default())
 }
 
 /// A tenant as it is stored.

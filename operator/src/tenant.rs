@@ -9,6 +9,7 @@ mod build;
 mod fetch;
 mod finalizers;
 mod foreign;
+mod manifests;
 mod sequel;
 mod status;
 mod validate;
@@ -96,6 +97,8 @@ struct Memory {
     retry: Option<(Instant, Duration)>,
     /// Whether its agents' namespaces were seen to be closed.
     isolated: BTreeSet<String>,
+    /// Pods that their manifests stop, by UID, with the reason that was told.
+    stopped: BTreeMap<String, String>,
 }
 
 /// An object as it was applied.
@@ -183,6 +186,7 @@ impl Controller {
         let told = self.statuses.tenant(&self.context, &facts, &plan, &done, foreign, error.as_ref()).await;
         let error = error.map(|error| error.to_string()).or_else(|| told.err().map(|error| error.to_string()));
         let memory = self.tenants.entry(name.to_owned()).or_default();
+        manifests::tell(&self.context, &facts, &mut memory.stopped).await;
         let Some(error) = error else {
             memory.retry = None;
             let again = look_again_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms())));

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use clawlock_compile::objects::names::{MANAGED_BY, MANAGED_BY_LABEL, ROLE_LABEL, Role, TENANT_LABEL};
+use clawlock_compile::objects::names::{MANAGED_BY, MANAGED_BY_LABEL, MANIFEST, ROLE_LABEL, Role, TENANT_LABEL};
 use clawlock_crds::{AgentHalt, AgentPolicy, TenantGateway, Upstream};
 use k8s_openapi::api::core::v1::{self, ConfigMap, Namespace, Node, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) secrets: Arc<Shelf<Secret>>,
     /// ConfigMaps of the platform namespaces.
     pub(crate) config_maps: Family<ConfigMap, ConfigMap>,
+    /// ConfigMaps of the agents' namespaces that carry the label of manifests.
+    pub(crate) manifests: Family<ConfigMap, ConfigMap>,
     /// Pods of the agents' namespaces that carry no role of ours.
     pub(crate) others: Family<v1::Pod, Pod>,
     /// NetworkPolicies of the agents' namespaces.
@@ -86,7 +88,7 @@ impl World {
         let [policy_bell, tenant_bell, pod_bell, stored_bell, secret_bell] = bells;
         let policy = [&policy_bell, &tenant_bell];
         let family = || (client.clone(), metrics.clone());
-        let (platform, others, rules) = (family(), family(), family());
+        let (platform, manifests, others, rules) = (family(), family(), family(), family());
         Self {
             gateways: Shelf::new(&[&policy_bell, &tenant_bell, &pod_bell]),
             upstreams: Shelf::new(&policy),
@@ -101,6 +103,7 @@ impl World {
             reports: Shelf::new(&[&tenant_bell]),
             secrets: Shelf::new(&[&secret_bell, &tenant_bell]),
             config_maps: Family::new(platform.0, "", Shelf::new(&policy), pod::config_map, platform.1),
+            manifests: Family::new(manifests.0, MANIFEST, Shelf::new(&policy), pod::manifest, manifests.1),
             others: Family::new(
                 others.0,
                 &format!("{ROLE_LABEL}!={}", Role::Agent.as_str()),
@@ -144,6 +147,7 @@ impl World {
         loop {
             let namespaces = self.tenant_namespaces();
             self.config_maps.watch_exactly(namespaces.platform.iter().map(String::as_str));
+            self.manifests.watch_exactly(namespaces.agents.iter().map(String::as_str));
             self.others.watch_exactly(namespaces.agents.iter().map(String::as_str));
             self.network_policies.watch_exactly(namespaces.agents.iter().map(String::as_str));
             if changed.changed().await.is_err() {

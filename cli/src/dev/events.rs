@@ -75,6 +75,9 @@ pub(super) struct Ready {
     pub(super) other_policies: Vec<String>,
     /// Halts that stop the agent.
     pub(super) halts: Vec<String>,
+    /// The agent's manifest; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) manifest: Option<PathBuf>,
     /// URL of the proxy.
     pub(super) proxy: String,
     /// URL of `/v1/decide`.
@@ -280,6 +283,7 @@ fn ready_text(ready: &Ready) -> String {
         policies,
         other_policies,
         halts,
+        manifest,
         proxy,
         decide,
         decide_socket,
@@ -308,6 +312,9 @@ fn ready_text(ready: &Ready) -> String {
     }
     if !halts.is_empty() {
         line("halted by", halts.join(", "));
+    }
+    if let Some(manifest) = manifest {
+        line("manifest", format!("{}: what it does not declare is refused", manifest.display()));
     }
     if let Some(confined) = confined {
         line("Landlock", confined.clone());

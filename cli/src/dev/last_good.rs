@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clawlock_compile::Compilation;
+use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::folder::{self, FileContent, Folder, Mark, Object, ObjectId, Places, Resource};
 use crate::problem::Problem;
@@ -15,6 +16,8 @@ use crate::problem::Problem;
 pub(super) struct LastGood {
     files: BTreeMap<PathBuf, Vec<Object>>,
     objects: BTreeMap<ObjectId, Object>,
+    /// The agent's manifest, which is no part of the folder.
+    manifest: Option<ConfigMap>,
 }
 
 /// What a state of the folder came to.
@@ -31,6 +34,23 @@ pub(super) struct Applied {
 }
 
 impl LastGood {
+    /// Gives the agent a manifest. It holds from the next state on.
+    pub(super) fn declare(&mut self, manifest: ConfigMap) {
+        self.manifest = Some(manifest);
+    }
+
+    fn compile(&self, objects: &[Object]) -> Compilation {
+        let mut resources = folder::resources(objects);
+        if let Some(manifest) = &self.manifest {
+            // One of the folder that has its name must not count for it.
+            resources.config_maps.retain(|map| {
+                (&map.metadata.namespace, &map.metadata.name) != (&manifest.metadata.namespace, &manifest.metadata.name)
+            });
+            resources.config_maps.push(manifest.clone());
+        }
+        clawlock_compile::compile(&resources)
+    }
+
     /// Takes in a state of the folder.
     pub(super) fn apply(&mut self, folder: &Folder, root: &Path) -> Applied {
         let mut problems: Vec<Problem> = folder.all_problems().cloned().collect();
@@ -41,7 +61,7 @@ impl LastGood {
         }
         self.settle_missing(folder, &mut objects, &mut kept);
         let places = Places::of(&objects);
-        let mut compilation = clawlock_compile::compile(&folder::resources(&objects));
+        let mut compilation = self.compile(&objects);
         let broken: BTreeSet<ObjectId> = compilation
             .problems
             .iter()
@@ -52,7 +72,7 @@ impl LastGood {
         problems.sort();
         problems.dedup();
         if self.restore(&mut objects, &broken, &mut kept) {
-            compilation = clawlock_compile::compile(&folder::resources(&objects));
+            compilation = self.compile(&objects);
         }
         self.remember(&objects, &broken);
         Applied { compilation, objects, problems, kept }

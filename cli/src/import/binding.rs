@@ -1,85 +1,54 @@
 //! Tool binding manifests: what one skill may do. Its tools are carried over. Its hosts are not: a policy opens a host to
-//! the whole pod, and other skills in it would reach what only this one was to reach.
+//! the whole pod, and other skills in it would reach what only this one was to reach. What reads a manifest is what reads
+//! those that pods name.
 
-use super::source::{Fields, Source, tool_rules, tools};
+use clawlock_compile::manifest::{self, Form, Manifest, Mistake, Place};
+use clawlock_policy::document::FileAccess;
+use clawlock_policy::manifest::{file_access_of, file_tools, runs_programs};
+
+use super::source::{Source, tool_rules};
 use super::{AUTO, BLOCK, Imported, Mistakes, Policy, label, reach, upstream};
-use crate::folder::Node;
-
-const KEYS: [&str; 12] = [
-    "skill",
-    "allowed_hosts",
-    "file_access",
-    "binary_access",
-    "tool_scope",
-    "execution_mode",
-    "on_failure",
-    "allowed_binaries",
-    "forbidden_syscalls",
-    "writable_paths",
-    "env",
-    "input_schema",
-];
-
-/// OpenClaw's tools that change files, that read them, and that run programs.
-const WRITING: [&str; 3] = ["apply_patch", "edit", "write"];
-const READING: [&str; 4] = ["find", "grep", "ls", "read"];
-const RUNNING: [&str; 3] = ["bash", "exec", "process"];
-
-/// What needs the kernel, or a place of its own, and why it is not carried over.
-const RESTRICTIONS: [(&str, &str); 7] = [
-    ("allowed_binaries", "which programs run is not restricted by name here"),
-    ("forbidden_syscalls", "system calls are not restricted one by one here"),
-    ("writable_paths", "which files a program writes is not restricted here; say it with conditions on args.path"),
-    ("env", "the environment of a tool is not restricted here"),
-    ("input_schema", "arguments are not checked against a schema here; say it with conditions on args"),
-    ("execution_mode", "tools have no place of their own to run in here"),
-    ("on_failure", "what follows a failure is not said by a rule here"),
-];
+use crate::folder::Mark;
+use crate::problem::Fix;
+use crate::suggest::nearest;
 
 /// Why the hosts of a skill stay shut.
 const ONE_SKILL: &str = "allowed_hosts: hosts are open to the whole pod here, not to one skill; write Auto if every tool of it may reach them";
 
+/// Why roles shut everything.
+const NO_ROLES: &str = "roles: rules do not tell runs apart by their role; give the pod the manifest itself";
+
 /// Converts one.
 pub(super) fn convert(source: &Source) -> Result<Imported, Mistakes> {
-    let tree = source.tree()?;
-    let root = Fields::of(source, &tree, &KEYS)?;
-    let Some(skill) = root.text("skill")? else {
-        return Err(source.mistake(tree.at(), "there is no skill; write its name"));
-    };
-    let scope = root.list("tool_scope")?;
-    let own = [(root.get("skill").map_or(tree.at(), Node::at), skill)];
-    let names =
-        tools(source, if scope.is_empty() && root.get("tool_scope").is_none() { &own[..] } else { &scope[..] })?;
-    let mut upstreams = Vec::new();
-    for (at, host) in root.list("allowed_hosts")? {
-        upstreams.push(upstream(host).map_err(|reason| source.mistake(at, reason))?);
-    }
-    upstreams.sort();
-    upstreams.dedup();
-    let mut refused: Vec<&str> = Vec::new();
-    match root.one_of("file_access", &["none", "read", "write"])? {
-        Some("none") => refused.extend(READING.iter().chain(&WRITING)),
-        Some("read") => refused.extend(WRITING),
-        _ => {}
-    }
-    if root.one_of("binary_access", &["none", "all"])? == Some("none") {
-        refused.extend(RUNNING);
-    }
-    let refused: Vec<String> = refused.into_iter().map(str::to_owned).collect();
-    let mut allowed = tool_rules("tools", &names, AUTO);
+    let manifest = manifest::parse(&source.text, Form::of(&source.file)).map_err(|mistake| placed(source, mistake))?;
+    let Manifest { skill, hosts, tools, files, programs, roles, unsupported } = manifest;
+    let upstreams = hosts.iter().map(|(host, port)| upstream(&format!("{host}:{port}")));
+    let upstreams = upstreams.collect::<Result<Vec<_>, _>>().map_err(|reason| source.mistake(Mark::START, reason))?;
+    let refused =
+        |tool: &str| file_access_of(tool).unwrap_or(FileAccess::None) > files || (runs_programs(tool) && !programs);
+    let refused: Vec<String> = file_tools().into_iter().filter(|tool| refused(tool)).map(str::to_owned).collect();
+    let mut allowed = tool_rules("tools", &tools, AUTO);
     let mut hosts = reach("hosts", &upstreams);
     hosts.iter_mut().for_each(|rule| rule.restrict(ONE_SKILL));
     allowed.extend(hosts);
-    for (key, why) in RESTRICTIONS {
-        if root.get(key).is_some() {
-            allowed.iter_mut().for_each(|rule| rule.restrict(&format!("{key}: {why}")));
-        }
+    for unsupported in unsupported {
+        allowed.iter_mut().for_each(|rule| rule.restrict(&format!("{}: {}", unsupported.key, unsupported.why)));
+    }
+    if !roles.is_empty() {
+        allowed.iter_mut().for_each(|rule| rule.restrict(NO_ROLES));
     }
     let mut rules = tool_rules("refused-tools", &refused, BLOCK);
     rules.append(&mut allowed);
-    Ok(Imported {
-        upstreams,
-        policies: vec![Policy { name: format!("skill-{}", label(skill)), rules }],
-        ..Imported::default()
-    })
+    let name = format!("skill-{}", label(&skill));
+    Ok(Imported { upstreams, policies: vec![Policy { name, rules }], ..Imported::default() })
+}
+
+/// The mistake with its file, and with what was probably meant.
+fn placed(source: &Source, mistake: Mistake) -> Mistakes {
+    let Mistake { at: Place { line, column }, reason, unknown_key } = mistake;
+    let mut mistakes = source.mistake(Mark { line, column }, reason);
+    if let (Some(problem), Some(key)) = (mistakes.first_mut(), unknown_key) {
+        problem.fix = nearest(&key, manifest::keys()).map(|with| Fix { replace: key, with: with.to_owned() });
+    }
+    mistakes
 }

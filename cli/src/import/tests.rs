@@ -118,8 +118,10 @@ proptest! {
         let rules = built(&binding::convert(&source("manifest.json", &text)).unwrap());
         for name in TOOLS {
             let named = scope.as_ref().map_or(name == skill, |scope| scope.contains(&name));
-            let refused = (binaries == Some("none") && name == "exec")
-                || (files == Some("none") && ["read", "write"].contains(&name)) || (files == Some("read") && name == "write");
+            // What is not there declares nothing.
+            let refused = (binaries != Some("all") && name == "exec")
+                || (files != Some("write") && ["exec", "write"].contains(&name))
+                || (!matches!(files, Some("read" | "write")) && name == "read");
             prop_assert_eq!(allowed(&rules, "default", 1, &tool(name)), named && !refused && more.is_none(), "{} {}", name, text);
         }
         // One skill's hosts: the pod may have others.
@@ -194,6 +196,7 @@ fn a_key_that_is_not_known_is_an_error_with_its_line() {
         (ImportFormat::AgentManifest, "agent:\n  name: a\n  gatway: {}\n", 3, Some("gateway")),
         (ImportFormat::Binding, "{\n \"skill\": \"a\",\n \"allowed_host\": []\n}", 3, Some("allowed_hosts")),
         (ImportFormat::Binding, "{\n \"skill\": \"a\",\n \"allowed_hosts\": [\"*.example\"]\n}", 3, None),
+        (ImportFormat::Binding, "{\"skill\": \"a\",\n\"roles\": {\"b\": {\n\"tool_scop\": []}}}", 3, None),
         (
             ImportFormat::Destinations,
             "{\"tenant\": \"a\",\n\"allowed_destination\": []}",

@@ -13,5 +13,6 @@ mod enforce_halt;
 mod enforce_identity;
 mod enforce_inbound;
 mod enforce_isolation;
+mod enforce_manifest;
 mod enforce_story;
 mod inject;

@@ -8,6 +8,7 @@ use clawlock_policy::codec;
 use clawlock_policy::document::{Assignment, Document, Mode, PodDoc, UpstreamDoc};
 use clawlock_policy::policy::{MAX_DOCUMENTS, MAX_RULES};
 
+use crate::manifests::Manifests;
 use crate::problem::{ObjectRef, Problem, Severity};
 use crate::selection::Selection;
 use crate::settings::Settings;
@@ -34,6 +35,8 @@ pub struct Tenant {
     pub(crate) shared: Vec<Stored>,
     /// What holds for the pods that a selector selects, by their namespace.
     pub(crate) selected: BTreeMap<String, Selection>,
+    /// What holds for the pods that name a manifest.
+    pub(crate) manifests: Manifests,
 }
 
 /// A document and its digest. Shared by everyone for whom it holds.
@@ -87,7 +90,7 @@ impl Tenant {
     pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamDoc> {
         self.shared.iter().filter_map(|stored| match &*stored.document {
             Document::Upstream(upstream) => Some(upstream),
-            Document::Policy(_) | Document::Tenant(_) | Document::Halt(_) => None,
+            Document::Policy(_) | Document::Tenant(_) | Document::Halt(_) | Document::Manifest(_) => None,
         })
     }
 }
@@ -105,6 +108,9 @@ pub struct Pod {
     pub service_account: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// The ConfigMap of its namespace that has its manifest: its annotation
+    /// [`MANIFEST`](crate::objects::names::MANIFEST).
+    pub manifest: Option<String>,
 }
 
 /// The validity of an assignment, which the caller decides: this crate has no clock.
@@ -223,11 +229,25 @@ impl Compilation {
         Some(if audits { clawlock_crds::Mode::Audit } else { clawlock_crds::Mode::Enforce })
     }
 
-    /// The digests of the documents that hold for the pod with this UID and these labels, sorted.
+    /// The digests of the documents that hold for the pod with this UID, these labels and this manifest, sorted.
     #[must_use]
-    pub fn digests(&self, namespace: &str, uid: &str, labels: &BTreeMap<String, String>) -> Vec<&str> {
+    pub fn digests(
+        &self,
+        namespace: &str,
+        uid: &str,
+        labels: &BTreeMap<String, String>,
+        manifest: Option<&str>,
+    ) -> Vec<&str> {
         let tenant = self.tenant_of(namespace);
-        tenant.map(|tenant| tenant.documents(namespace, uid, labels).into_keys().collect()).unwrap_or_default()
+        let documents = tenant.map(|tenant| tenant.documents(namespace, uid, labels, manifest));
+        documents.map(|documents| documents.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// Why the manifest that a pod names does not hold, so that the pod is stopped; `None`: it holds, or no tenant has the
+    /// namespace.
+    #[must_use]
+    pub fn manifest_problem(&self, namespace: &str, manifest: &str) -> Option<&str> {
+        self.tenant_of(namespace)?.manifests.problem(namespace, manifest)
     }
 
     /// The assignment of a pod.
@@ -244,7 +264,7 @@ impl Compilation {
     /// # Errors
     /// As [`Self::assign`].
     pub fn assignment(&self, pod: &Pod, ticket: Ticket) -> Result<(Assignment, Vec<&Document>), AssignError> {
-        let Pod { namespace, name, uid, service_account, labels } = pod;
+        let Pod { namespace, name, uid, service_account, labels, manifest } = pod;
         if let Some(problem) = self.invalid.get(namespace) {
             let problem = Box::new(problem.clone());
             return Err(AssignError::InvalidTenant { namespace: namespace.clone(), problem });
@@ -259,7 +279,7 @@ impl Compilation {
         if issued_at_ms >= not_after_ms {
             return Err(AssignError::Ticket { issued_at_ms, not_after_ms });
         }
-        let documents = tenant.documents(namespace, uid, labels);
+        let documents = tenant.documents(namespace, uid, labels, manifest.as_deref());
         let assignment = Assignment {
             tenant: tenant.name.clone(),
             identity: identity.as_str().to_owned(),
@@ -298,7 +318,7 @@ impl Tenant {
             Document::Tenant(tenant) => {
                 tenant.allowed_modes.contains(&Mode::Audit) && tenant.audit_until_ms.is_some_and(|until| now_ms < until)
             }
-            Document::Upstream(_) | Document::Policy(_) | Document::Halt(_) => false,
+            Document::Upstream(_) | Document::Policy(_) | Document::Halt(_) | Document::Manifest(_) => false,
         })
     }
 
@@ -309,14 +329,21 @@ impl Tenant {
     }
 
     /// The documents that hold for a pod, by digest.
-    fn documents(&self, namespace: &str, uid: &str, labels: &BTreeMap<String, String>) -> BTreeMap<&str, &Document> {
+    fn documents(
+        &self,
+        namespace: &str,
+        uid: &str,
+        labels: &BTreeMap<String, String>,
+        manifest: Option<&str>,
+    ) -> BTreeMap<&str, &Document> {
         let selected = self.selected.get(namespace).into_iter().flat_map(|selection| selection.of(uid, labels));
         let selected = selected.map(|selected| &selected.stored);
+        let manifest = manifest.map(|name| self.manifests.stored(namespace, name));
         // Two halts of one name come from one object that is there twice, or from one that is twice
         // wrong; one of them says it.
         let mut halts = BTreeSet::new();
         let mut documents = BTreeMap::new();
-        for stored in self.shared.iter().chain(selected) {
+        for stored in self.shared.iter().chain(selected).chain(manifest) {
             if let Document::Halt(halt) = &*stored.document
                 && !halts.insert(halt.name.as_str())
             {
@@ -333,6 +360,6 @@ fn rule_count(document: &Document) -> usize {
         // A residency counts as a rule, since the gates make one of it.
         Document::Policy(policy) => policy.rules.len() + usize::from(policy.residency.is_some()),
         Document::Tenant(tenant) => tenant.guardrails.len(),
-        Document::Upstream(_) | Document::Halt(_) => 0,
+        Document::Upstream(_) | Document::Halt(_) | Document::Manifest(_) => 0,
     }
 }

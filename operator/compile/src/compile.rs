@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use clawlock_crds::{AgentHalt, AgentPolicy};
 use clawlock_policy::document::{Document, HaltDoc, Mode};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::assign::{Compilation, Stored, Tenant};
 use crate::compiler::{Beside, Compiler, Judgement};
+use crate::manifests::Manifests;
 use crate::problem::{self, Kind, ObjectRef, Problem, Report};
 use crate::selection::{Selected, Selection};
 use crate::selector::Scope;
@@ -26,8 +28,8 @@ pub fn compile(resources: &Resources) -> Compilation {
 
 /// Compiles resources with what a compiler remembers.
 pub(crate) fn compile_with(compiler: &mut Compiler, resources: &Resources) -> Compilation {
-    let Resources { gateways, upstreams, policies, halts, config_maps, unreadable } = resources;
-    let config_maps = ConfigMaps::new(config_maps);
+    let Resources { gateways, upstreams, policies, halts, config_maps: maps, unreadable } = resources;
+    let config_maps = ConfigMaps::new(maps);
     let platform: BTreeSet<&str> =
         gateways.iter().filter_map(|gateway| gateway.metadata.namespace.as_deref()).collect();
     let mut problems = Vec::new();
@@ -37,6 +39,7 @@ pub(crate) fn compile_with(compiler: &mut Compiler, resources: &Resources) -> Co
     world.add_policies(compiler, policies, &mut problems);
     world.add_halts(halts, &mut problems);
     world.add_unreadable(unreadable, &mut problems);
+    world.add_manifests(maps);
     problem::sort(&mut problems);
     world.finish(problems)
 }
@@ -95,6 +98,7 @@ impl World {
                 settings,
                 shared,
                 selected: BTreeMap::new(),
+                manifests: Manifests::default(),
             };
             world.tenants.insert(name, tenant);
         }
@@ -213,6 +217,15 @@ impl World {
                 self.add_halt(&mut report, &object.object.namespace, document, &scope);
                 problems.extend(report.into_problems());
             }
+        }
+    }
+
+    fn add_manifests(&mut self, maps: &[ConfigMap]) {
+        for tenant in self.tenants.values_mut() {
+            let own = |map: &&ConfigMap| {
+                map.metadata.namespace.as_deref().is_some_and(|namespace| tenant.namespaces.contains(namespace))
+            };
+            tenant.manifests = Manifests::of(maps.iter().filter(own));
         }
     }
 

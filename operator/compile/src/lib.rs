@@ -18,6 +18,8 @@ mod duration;
 mod gateway;
 mod halt;
 mod limits;
+pub mod manifest;
+mod manifests;
 pub mod objects;
 mod policy;
 mod problem;
@@ -61,7 +63,7 @@ pub struct Resources {
     pub policies: Vec<Arc<AgentPolicy>>,
     /// Who is stopped.
     pub halts: Vec<AgentHalt>,
-    /// Where certificate authorities are.
+    /// Where certificate authorities are, in platform namespaces; manifests, in agents' namespaces.
     pub config_maps: Vec<ConfigMap>,
     /// What is one of these kinds and cannot be read.
     pub unreadable: Vec<Unreadable>,

@@ -20,7 +20,7 @@ pub(crate) use last_good::size;
 pub use last_good::{Settled, settle, settle_with};
 pub use payload::{StateError, TenantState};
 
-use crate::{Compilation, Resources, Unreadable};
+use crate::{Compilation, Resources, Unreadable, manifests};
 
 /// Type of an object's bytes in its envelope.
 pub const OBJECT_TYPE: &str = "application/vnd.clawlock.object.v1+json";
@@ -45,7 +45,7 @@ pub enum Accepted {
     AgentPolicy(Arc<AgentPolicy>),
     /// Who is stopped.
     AgentHalt(Box<AgentHalt>),
-    /// Certificate authorities of an upstream.
+    /// Certificate authorities of an upstream, or the manifest of agents.
     ConfigMap(Box<ConfigMap>),
     /// A policy or halt that stops its agents because it cannot be read.
     Unreadable(Unreadable),
@@ -165,6 +165,8 @@ pub fn of_tenant(resources: &Resources, compilation: &Compilation, tenant: &str)
         };
         found.push(Accepted::ConfigMap(Box::new(map)));
     }
+    let manifests = config_maps.iter().filter(|map| tenant.manifests.has(map)).map(manifests::only_manifests);
+    found.extend(manifests.map(Box::new).map(Accepted::ConfigMap));
     let unreadable = unreadable.iter().filter(|object| is_own(&object.object.namespace));
     found.extend(unreadable.cloned().map(Accepted::Unreadable));
     found.sort_by(|one, two| (one.kind(), one.namespace(), one.name()).cmp(&(two.kind(), two.namespace(), two.name())));

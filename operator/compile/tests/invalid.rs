@@ -205,6 +205,7 @@ fn a_pod_gets_its_own_documents() {
                 Document::Tenant(tenant) => format!("tenant {}", tenant.name),
                 Document::Upstream(upstream) => format!("upstream {}", upstream.name),
                 Document::Halt(halt) => format!("halt {}", halt.name),
+                Document::Manifest(manifest) => format!("manifest {}", manifest.name),
             })
             .collect();
         names.sort();

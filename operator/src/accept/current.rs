@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 
 use crate::replica::Report;
 use crate::store::StoredTenant;
-use crate::world::World;
 use crate::world::resource::Read;
 use crate::world::shelf::Shelf;
+use crate::world::{Namespaces, World};
 
 /// What there is now.
 pub(super) struct Current {
@@ -80,11 +80,14 @@ fn unreadable<G>(kind: Kind, read: &Read<G>, error: &String) -> Unreadable {
     Unreadable::new(ObjectRef::new(kind, &read.metadata), error)
 }
 
-/// The ConfigMaps of the platform namespaces. Of one whose watch has not begun, those that were good.
+/// The ConfigMaps of the platform namespaces, and the manifests of the agents' namespaces. Of a namespace whose watch has
+/// not begun, those that were good.
 fn config_maps(world: &World, good: &Resources) -> Vec<ConfigMap> {
     let mut maps = Vec::new();
-    for namespace in world.tenant_namespaces().platform {
-        let shelf = world.config_maps.shelf();
+    let Namespaces { platform, agents } = world.tenant_namespaces();
+    let platform = platform.into_iter().map(|namespace| (namespace, world.config_maps.shelf()));
+    let agents = agents.into_iter().map(|namespace| (namespace, world.manifests.shelf()));
+    for (namespace, shelf) in platform.chain(agents) {
         if shelf.is_synced(&namespace) {
             maps.extend(shelf.in_namespace(&namespace).iter().map(|map| ConfigMap::clone(map)));
         } else {
@@ -95,12 +98,12 @@ fn config_maps(world: &World, good: &Resources) -> Vec<ConfigMap> {
     maps
 }
 
-/// The digest of the labels of each agent of a tenant, by UID.
+/// The digest of the labels and the manifest of each agent of a tenant, by UID.
 pub(super) fn agents(world: &World, tenant: &Tenant) -> BTreeMap<String, String> {
     let namespaces: BTreeSet<&str> = tenant.namespaces().collect();
     let pods = world.pods_of(Role::Agent, tenant.name());
     let own = pods.iter().filter(|pod| namespaces.contains(pod.namespace.as_str()));
-    own.map(|pod| (pod.uid.clone(), pod.labels_digest.clone())).collect()
+    own.map(|pod| (pod.uid.clone(), pod.marks_digest.clone())).collect()
 }
 
 /// The largest generation of a tenant that a status or a replica has seen: a state that was lost must not

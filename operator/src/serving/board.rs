@@ -45,7 +45,7 @@ pub(crate) struct Issued {
     pub(crate) envelope: Vec<u8>,
     /// The documents that it names.
     pub(crate) documents: Vec<Arc<SignedDocument>>,
-    labels: String,
+    marks: String,
 }
 
 /// The pods of a tenant that have an assignment, by UID.
@@ -223,8 +223,9 @@ impl Entry {
     /// Whether something else holds for the pod than it was told, beside the generation.
     fn has_news(&self, served: &Served) -> bool {
         let told = self.issued.borrow();
-        let Some(told) = told.as_ref().filter(|told| told.labels == self.pod.labels_digest) else { return true };
-        let digests = served.compilation.digests(&self.pod.namespace, &self.pod.uid, &self.pod.view.labels);
+        let Some(told) = told.as_ref().filter(|told| told.marks == self.pod.marks_digest) else { return true };
+        let (view, manifest) = (&self.pod.view, self.pod.manifest.as_deref());
+        let digests = served.compilation.digests(&self.pod.namespace, &self.pod.uid, &view.labels, manifest);
         !told.documents.iter().map(|document| document.digest.as_str()).eq(digests)
     }
 
@@ -314,13 +315,13 @@ fn issue(
     renew: bool,
 ) -> Option<Arc<Issued>> {
     let ServedTenant { generation, memory } = served.tenants.get(tenant)?;
-    let labels = &pod.labels_digest;
+    let marks = &pod.marks_digest;
     // A generation names one content, and a change of labels gets a generation of its own. Until this
     // replica sees both, what was issued stays.
     let expected = memory.relabelled.get(&pod.uid);
-    let settled = expected.is_none_or(|expected| expected == labels);
+    let settled = expected.is_none_or(|expected| expected == marks);
     let newer = old.is_none_or(|old| old.generation < *generation);
-    let same = old.is_some_and(|old| old.labels == *labels);
+    let same = old.is_some_and(|old| old.marks == *marks);
     if !settled || !(newer || same && renew) {
         return old.cloned();
     }
@@ -330,6 +331,7 @@ fn issue(
         uid: pod.uid.clone(),
         service_account: pod.service_account.clone(),
         labels: pod.view.labels.clone(),
+        manifest: pod.manifest.clone(),
     };
     let now_ms = now_ms();
     let ticket = Ticket { generation: *generation, issued_at_ms: now_ms, not_after_ms: now_ms + millis(TICKET) };
@@ -353,6 +355,6 @@ fn issue(
         envelope: signer.sign(envelope::ASSIGNMENT, &codec::encode_assignment(&assignment)),
         identity: assignment.identity,
         generation: *generation,
-        labels: labels.clone(),
+        marks: marks.clone(),
     }))
 }

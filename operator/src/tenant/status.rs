@@ -125,16 +125,8 @@ impl Statuses {
         let Some(before) = self.ungoverned.insert(facts.name.clone(), before) else { return };
         for pod in facts.agents.iter().filter(|pod| before.contains(&pod.uid)) {
             let Some(words) = pod.overridden.as_deref().filter(|words| !words.is_empty()) else { continue };
-            let reference = ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                namespace: Some(pod.namespace.clone()),
-                name: Some(pod.name.clone()),
-                uid: Some(pod.uid.clone()),
-                ..ObjectReference::default()
-            };
             let note = format!("of OpenClaw's configuration this does not hold: {}", words.replace('\n', "; "));
-            publish(context, &reference, EventType::Normal, "ConfigurationOverridden", &note).await;
+            tell_of_pod(context, pod, EventType::Normal, "ConfigurationOverridden", &note).await;
         }
     }
 
@@ -402,6 +394,19 @@ async fn tell(context: &Context, metadata: &ObjectMeta, kind: &str, type_: Event
         ..ObjectReference::default()
     };
     publish(context, &reference, type_, reason, note).await;
+}
+
+/// Publishes an event about a pod.
+pub(super) async fn tell_of_pod(context: &Context, pod: &Pod, type_: EventType, reason: &str, note: &str) {
+    let about = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        ..ObjectReference::default()
+    };
+    publish(context, &about, type_, reason, note).await;
 }
 
 async fn publish(context: &Context, about: &ObjectReference, type_: EventType, reason: &str, note: &str) {

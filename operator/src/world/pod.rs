@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 
-use clawlock_compile::objects::names::INSTALLER;
+use clawlock_compile::manifest::{JSON, MAX_MANIFEST, TOML};
+use clawlock_compile::objects::names::{INSTALLER, MANIFEST};
 use clawlock_compile::objects::sidecar::PodView;
+use clawlock_crds::bounds::MAX_OBJECT_NAME;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod as Whole};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::shelf::Item;
-use crate::store::labels_digest;
+use crate::store::marks_digest;
 
 /// Most characters of an init container's last words that are kept, for an event.
 const MAX_WORDS: usize = 800;
@@ -27,8 +30,10 @@ pub(crate) struct Pod {
     pub(crate) service_account: String,
     /// Its labels, and what else says where it stands.
     pub(crate) view: PodView,
-    /// The digest of its labels.
-    pub(crate) labels_digest: String,
+    /// The ConfigMap that has its manifest. Nothing changes it on a pod: admission refuses that.
+    pub(crate) manifest: Option<String>,
+    /// The digest of what of it decides which documents hold: its labels and its manifest.
+    pub(crate) marks_digest: String,
     /// Its containers are ready.
     pub(crate) is_ready: bool,
     /// Its addresses.
@@ -107,6 +112,23 @@ pub(crate) fn config_map(mut map: ConfigMap) -> Option<ConfigMap> {
     Some(map)
 }
 
+/// Reads a ConfigMap that has a manifest. Whoever may write ConfigMaps chooses how many there are and how large: of each
+/// no more is kept than shows whether it is one, and one that is too large stays too large.
+#[expect(clippy::needless_pass_by_value, reason = "every reader of a watch takes what it reads")]
+pub(crate) fn manifest(map: ConfigMap) -> Option<ConfigMap> {
+    let cut = |text: &String| {
+        let end = (MAX_MANIFEST + 1..text.len()).find(|end| text.is_char_boundary(*end));
+        text.get(..end.unwrap_or(text.len())).unwrap_or_default().to_owned()
+    };
+    let data = map.data.iter().flatten().filter(|(key, _)| [JSON, TOML].contains(&key.as_str()));
+    let ObjectMeta { name, namespace, uid, .. } = map.metadata.clone();
+    Some(ConfigMap {
+        metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() },
+        data: Some(data.map(|(key, text)| (key.clone(), cut(text))).collect()),
+        ..ConfigMap::default()
+    })
+}
+
 /// Reads a NetworkPolicy.
 pub(crate) fn network_policy(mut policy: NetworkPolicy) -> Option<NetworkPolicy> {
     policy.metadata.managed_fields = None;
@@ -117,6 +139,9 @@ impl Pod {
     /// What counts of a pod.
     pub(crate) fn of(pod: &Whole) -> Self {
         let view = PodView::of(pod);
+        let manifest = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(MANIFEST));
+        // One character more than a name has is no name of anything, which stops the pod.
+        let manifest = manifest.map(|name| name.chars().take(MAX_OBJECT_NAME + 1).collect::<String>());
         let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
         let status = pod.status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
@@ -126,7 +151,8 @@ impl Pod {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             service_account: account.filter(|name| !name.is_empty()).unwrap_or("default").to_owned(),
-            labels_digest: labels_digest(&view.labels),
+            marks_digest: marks_digest(&view.labels, manifest.as_deref()),
+            manifest,
             view,
             is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
             addresses: addresses.iter().filter_map(|address| address.ip.parse().ok()).collect(),
@@ -186,6 +212,38 @@ mod tests {
         assert!(cut.is_ready && !cut.is_over() && cut.view.is_injected);
         assert_eq!(cut.addresses, ["10.0.0.9".parse::<IpAddr>().unwrap()]);
         assert_eq!(Pod::of(&Whole::default()).service_account, "default");
+        assert_eq!(cut.manifest, None);
+    }
+
+    #[test]
+    fn a_pod_names_its_manifest_within_bounds() {
+        let named = |name: &str| {
+            let annotations = serde_json::json!({"clawlock.dev/manifest": name});
+            Pod::of(&serde_json::from_value(serde_json::json!({"metadata": {"annotations": annotations}})).unwrap())
+        };
+        assert_eq!(named("web-search").manifest.as_deref(), Some("web-search"));
+        assert_eq!(named("").manifest.as_deref(), Some(""), "an empty name is one that is not there");
+        assert_eq!(named(&"a".repeat(100_000)).manifest.map(|name| name.len()), Some(254));
+        assert_ne!(named("a").marks_digest, named("b").marks_digest);
+        assert_ne!(named("").marks_digest, Pod::of(&Whole::default()).marks_digest);
+    }
+
+    #[test]
+    fn of_a_config_map_no_more_is_kept_than_shows_whether_it_has_a_manifest() {
+        let whole: ConfigMap = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "m", "namespace": "a", "uid": "u", "annotations": {"x": "y".repeat(1000)}},
+            "data": {"manifest.json": "é".repeat(1 << 19), "claw.toml": "skill = 'a'", "notes": "z".repeat(1000)},
+            "binaryData": {"blob": "QUJD"},
+        }))
+        .unwrap();
+        let cut = manifest(whole).unwrap();
+        let data = cut.data.unwrap();
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["claw.toml", "manifest.json"]);
+        assert_eq!(data["claw.toml"], "skill = 'a'");
+        // Still too large to be read, so that it is not taken for what it begins with.
+        assert!((MAX_MANIFEST + 1..MAX_MANIFEST + 4).contains(&data["manifest.json"].len()));
+        assert!(cut.metadata.annotations.is_none() && cut.binary_data.is_none());
+        assert_eq!((cut.metadata.name.as_deref(), cut.metadata.namespace.as_deref()), (Some("m"), Some("a")));
     }
 
     #[test]

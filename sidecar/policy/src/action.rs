@@ -74,6 +74,9 @@ pub struct Claims<'a> {
     pub run: Option<&'a str>,
     /// The model that made the call.
     pub model: Option<&'a str>,
+    /// The role that the run carries. What the pod's manifest declares is narrowed to what it declares of the role; a
+    /// role that is not declared has no tools.
+    pub role: Option<&'a str>,
 }
 
 /// An HTTP request whose upstream the gate has already resolved from (scheme, host, port).

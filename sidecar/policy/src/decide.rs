@@ -26,6 +26,10 @@ pub fn decide(policy: &Policy, facts: &Facts<'_>) -> Verdict {
     let Some(found) = policy.find(&facts.action) else {
         return Verdict::Deny(words.unknown_upstream());
     };
+    // A manifest holds whatever the rules say, and in which mode.
+    if let Some(undeclared) = policy.undeclared(&facts.action) {
+        return Verdict::Deny(words.undeclared(&undeclared));
+    }
     let tally = Tally::of(policy, facts, &found);
     tally.verdict(&words)
 }
@@ -277,7 +281,10 @@ fn by_group<'a>(policy: &'a Policy, mut rest: &'a [RuleId]) -> impl Iterator<Ite
 
 /// Whether the body must be read: see [`Policy::needs_body`].
 pub(crate) fn needs_body(policy: &Policy, facts: &Facts<'_>) -> bool {
-    if matches!(facts.action, Action::Tool(_)) || !policy.halts().is_empty() {
+    if matches!(facts.action, Action::Tool(_))
+        || !policy.halts().is_empty()
+        || policy.undeclared(&facts.action).is_some()
+    {
         return false;
     }
     let Some(found) = policy.find(&facts.action) else { return false };

@@ -4,8 +4,11 @@
 //! conditions); [`Policy::build`](crate::Policy::build) parses every one of them again and refuses
 //! the whole set when one does not parse.
 
+mod manifest;
+
 use std::collections::BTreeMap;
 
+pub use manifest::{FileAccess, HostDoc, ManifestDoc, RoleDoc};
 use serde::{Deserialize, Serialize};
 
 /// Version of the encoding. A reader refuses versions that it does not know.
@@ -23,6 +26,8 @@ pub enum Document {
     Upstream(UpstreamDoc),
     /// One `AgentHalt`.
     Halt(HaltDoc),
+    /// The manifest of one pod.
+    Manifest(ManifestDoc),
 }
 
 /// Rules of one `AgentPolicy`.

@@ -16,6 +16,7 @@ pub mod host;
 pub mod identity;
 pub mod json;
 pub mod limit;
+pub mod manifest;
 pub mod path;
 pub mod pattern;
 pub mod policy;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::condition::{Condition, Typing};
 use crate::document::{Category, Mode, Scheme, Tier};
 use crate::limit::{Limit, Residency};
+use crate::manifest::Manifest;
 use crate::path::Segment;
 use crate::pattern::{OperationPattern, PathPattern, ToolPattern};
 use crate::schedule::Schedule;
@@ -48,6 +49,7 @@ pub struct Policy {
     plugin_optional: Option<Arc<str>>,
     /// Halts by name.
     halts: Vec<Halt>,
+    manifest: Option<Manifest>,
     /// From when on audit mode does not count any more; `None`: it never does.
     audit_until_ms: Option<u64>,
     /// All rules: policies by name, their rules in order, then the guardrails.
@@ -300,6 +302,10 @@ impl Policy {
 
     pub(crate) fn may_halt(&self) -> bool {
         self.may_halt
+    }
+
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
     }
 
     pub(crate) fn rules(&self) -> &[Rule] {

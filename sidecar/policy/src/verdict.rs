@@ -84,9 +84,9 @@ impl Permit {
 /// The rule behind a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleRef {
-    /// The policy, as `namespace/name`; guardrails are `tenantgateway/NAME`.
+    /// The policy, as `namespace/name`; guardrails are `tenantgateway/NAME`, a manifest `manifest/NAMESPACE/NAME`.
     pub policy: Arc<str>,
-    /// The rule's name within the policy.
+    /// The rule's name within the policy; of a manifest, the key that refused.
     pub rule: Arc<str>,
     /// Digest of the policy document, `sha256:` and 64 hex digits.
     pub digest: Arc<str>,
@@ -154,6 +154,8 @@ codes! {
     RateLimited => true, "Too many actions";
     /// A person halted this agent, or a rule with `onDeny: Halt` refused something; a person must resume it.
     Halted => true, "Agent halted";
+    /// The agent's manifest, or the role of its run, does not declare this; policy may allow it, and it is refused.
+    NotDeclared => false, "Not declared in the manifest";
     /// The scheme, host and port are no declared upstream.
     UnknownUpstream => false, "Not a declared upstream";
     /// The assignment's validity has ended.

@@ -20,6 +20,7 @@ const fn hint(code: Code) -> &'static str {
         Code::ResidencyRefused => "use an upstream that keeps its data where the policy allows it",
         Code::RateLimited => "retry after the given time; slow down, or ask the limit's author for more room",
         Code::Halted => "stop; a person must look at what happened and resume the agent",
+        Code::NotDeclared => "use what the agent's manifest declares, or ask its author to declare this",
         Code::UnknownUpstream => "use a declared upstream with its scheme and port, or ask the platform team for one",
         Code::AssignmentExpired | Code::NoAssignment => "retry later; if it lasts, the policy's source is down",
         Code::NotIsolated => "retry later; if it lasts, the platform team must look at the cluster's NetworkPolicies",

@@ -97,6 +97,7 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::CategoryUnknown
         | Code::ResidencyRefused
         | Code::Halted
+        | Code::NotDeclared
         | Code::UnknownUpstream
         | Code::AssignmentExpired
         | Code::NoAssignment

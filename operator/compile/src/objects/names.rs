@@ -10,6 +10,8 @@ pub const GROUP_PREFIX: &str = "clawlock.dev/";
 pub const TENANT_LABEL: &str = "clawlock.dev/tenant";
 /// Label of pods: what they are.
 pub const ROLE_LABEL: &str = "clawlock.dev/role";
+/// Annotation of pods: the ConfigMap of their namespace that has their manifest. Label of these ConfigMaps.
+pub const MANIFEST: &str = "clawlock.dev/manifest";
 /// Label of managed objects.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Its value.

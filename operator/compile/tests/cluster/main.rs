@@ -5,6 +5,7 @@
 mod common;
 
 mod installer;
+mod manifests;
 mod objects;
 mod pods;
 mod refusals;

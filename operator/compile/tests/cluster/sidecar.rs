@@ -254,7 +254,8 @@ fn new_ephemeral_containers_go_through_the_gates_and_old_ones_are_not_touched() 
 
 #[test]
 fn updates_leave_the_sidecar_alone() {
-    let old = injected(&openclaw(), acme());
+    let mut old = injected(&openclaw(), acme());
+    set(&mut old, "/metadata/annotations", json!({"clawlock.dev/manifest": "web-search", "a": "b"}));
     check_update(&old, &old, acme()).unwrap();
     for (pointer, value, reason) in [
         ("/spec/initContainers/0/image", json!("other"), Reason::Changed),
@@ -263,6 +264,9 @@ fn updates_leave_the_sidecar_alone() {
         ("/spec/volumes/2/emptyDir", json!({}), Reason::Changed),
         ("/metadata/labels/clawlock.dev~1role", json!("gateway"), Reason::ReservedLabel),
         ("/metadata/labels", json!({"app": "support"}), Reason::ReservedLabel),
+        // The manifest that the pod was created with: changed, removed.
+        ("/metadata/annotations/clawlock.dev~1manifest", json!("other"), Reason::Changed),
+        ("/metadata/annotations", json!({}), Reason::Changed),
     ] {
         let mut new = old.clone();
         *new.pointer_mut(pointer).unwrap() = value;

@@ -114,6 +114,7 @@ pub(crate) fn pod_in(namespace: &str, app: &str) -> Pod {
         uid: uid.to_owned(),
         service_account: "agent".to_owned(),
         labels,
+        manifest: None,
     }
 }
 

@@ -128,7 +128,8 @@ impl<'a> Scope<'a> {
     /// What the agent says, by the name of the fact.
     fn claim(&self, name: &str) -> Option<&'a str> {
         let Action::Tool(ToolAction { claims, .. }) = self.facts.action else { return None };
-        let Claims { requester, run, model } = claims;
+        // Rules do not read the role: the manifest does, which only refuses.
+        let Claims { requester, run, model, role: _ } = claims;
         match name {
             "requester" => requester,
             "run" => run,

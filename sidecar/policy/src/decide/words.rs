@@ -1,8 +1,9 @@
 //! What a refusal says to people.
 
 use super::{Failure, Opinion, Outcome};
-use crate::document::Tier;
+use crate::document::{FileAccess, Tier};
 use crate::json::shown;
+use crate::manifest::{MANIFEST, Undeclared};
 use crate::policy::{Cause, Halt, Match, Rule};
 use crate::verdict::{Code, Denial};
 use crate::{Action, Facts, Policy};
@@ -47,6 +48,31 @@ impl Words<'_> {
             detail,
             "use a declared upstream, or ask the platform team to declare this one",
         )
+    }
+
+    pub(super) fn undeclared(&self, undeclared: &Undeclared<'_>) -> Denial {
+        let why = match undeclared {
+            Undeclared::Host => "its host and port are not in allowed_hosts".to_owned(),
+            Undeclared::Tool => "it is not in tool_scope".to_owned(),
+            Undeclared::Files { needs: FileAccess::Write, has } => {
+                format!("it can change files, and file_access is {}", has.as_str())
+            }
+            Undeclared::Files { needs: FileAccess::Read | FileAccess::None, has } => {
+                format!("it reads files, and file_access is {}", has.as_str())
+            }
+            Undeclared::Programs => "it runs programs, and binary_access is none".to_owned(),
+            Undeclared::Role(role) => format!("it is not in tool_scope of the run's role {}", plain(role)),
+        };
+        let action = self.action();
+        let (detail, rule) = match self.policy.manifest() {
+            Some(manifest) => {
+                let name = manifest.name.strip_prefix(MANIFEST).unwrap_or(&manifest.name);
+                (format!("{action} is not declared in manifest {name}: {why}"), Some(manifest.reference(undeclared)))
+            }
+            None => (format!("{action} is not declared, the agent has no manifest: {why}"), None),
+        };
+        let hint = "use what the manifest declares; its author can declare more, within the policy";
+        Denial { rule, ..self.denial(Code::NotDeclared, detail, hint) }
     }
 
     pub(super) fn no_opinion(&self, code: Code, missed: Option<(&Rule, Outcome)>) -> Denial {

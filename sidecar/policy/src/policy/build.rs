@@ -1,5 +1,6 @@
 //! From documents to a policy.
 
+mod manifest;
 mod matches;
 mod places;
 mod restrict;
@@ -15,13 +16,14 @@ use super::{BuildError, Cause, Group, Halt, Match, Policy, Rule, RuleId};
 use crate::codec::{digest, encode};
 use crate::condition::{Condition, Target};
 use crate::document::{
-    Assignment, CauseDoc, Document, HaltDoc, Mode, OnDeny, PodDoc, PolicyDoc, RuleDoc, ScheduleDoc, TenantDoc, Tier,
-    UpstreamDoc,
+    Assignment, CauseDoc, Document, HaltDoc, ManifestDoc, Mode, OnDeny, PodDoc, PolicyDoc, RuleDoc, ScheduleDoc,
+    TenantDoc, Tier, UpstreamDoc,
 };
 use crate::limit::Limit;
 use crate::pattern::{HostPattern, PatternError};
 use crate::schedule::Schedule;
 use crate::{Caller, RuleRef, SpiffeId, Workload};
+use manifest::parse_manifest;
 use matches::{parse_categories, parse_match};
 use places::{add_operation, check_place};
 
@@ -85,6 +87,7 @@ struct Sorted {
     tenants: Vec<(TenantDoc, Arc<str>)>,
     upstreams: BTreeMap<String, (UpstreamDoc, Arc<str>)>,
     halts: BTreeMap<String, (HaltDoc, Arc<str>)>,
+    manifests: Vec<(ManifestDoc, Arc<str>)>,
 }
 
 impl Policy {
@@ -103,7 +106,7 @@ impl Policy {
         }
         let caller = caller(&tenant, &identity, pod)?;
         plugin_optional.as_deref().map_or(Ok(()), |name| At { object: "assignment", rule: None }.name(name))?;
-        let Sorted { policies, tenants, upstreams, halts } = sort(documents, &digests)?;
+        let Sorted { policies, tenants, upstreams, halts, manifests } = sort(documents, &digests)?;
         let Ok([(tenant_doc, tenant_digest)]) = <[_; 1]>::try_from(tenants) else {
             return Err(assignment_error(format!("it must have exactly one tenant document, of {tenant}")));
         };
@@ -113,6 +116,7 @@ impl Policy {
                 tenant_doc.name
             )));
         }
+        let manifest = parse_manifest(manifests)?;
         let mut builder = Builder::default();
         for (name, (doc, digest)) in upstreams {
             builder.add_upstream(&name, doc, digest)?;
@@ -142,6 +146,7 @@ impl Policy {
             issued_at_ms,
             not_after_ms,
             plugin_optional: plugin_optional.map(Into::into),
+            manifest,
             halts: halts.into_values().map(halt).collect(),
             audit_until_ms: audit_until_ms.filter(|_| allowed_modes.contains(&Mode::Audit)),
             reads_headers: rules.iter().filter_map(|rule| rule.when.as_ref()).any(Condition::reads_headers),
@@ -216,6 +221,10 @@ fn sort(documents: Vec<Document>, digests: &[String]) -> Result<Sorted> {
                 sorted.tenants.push((doc, digest));
                 false
             }
+            Document::Manifest(doc) => {
+                sorted.manifests.push((doc, digest));
+                false
+            }
         };
         if twice {
             return Err(assignment_error(format!("there are two versions of {name}")));
@@ -233,6 +242,7 @@ fn describe(document: &Document) -> String {
         Document::Tenant(doc) => format!("tenant {}", doc.name),
         Document::Upstream(doc) => format!("upstream {}", doc.name),
         Document::Halt(doc) => format!("halt {}", doc.name),
+        Document::Manifest(doc) => format!("manifest {}", doc.name),
     }
 }
 

@@ -8,7 +8,7 @@ use clawlock_policy::{Claims, Facts, Policy, Verdict, decide};
 use crate::fixtures::*;
 
 fn seen(policy: &Policy, requester: Option<&str>) -> Verdict {
-    let claims = Claims { requester, run: Some("run-1"), model: Some("gpt") };
+    let claims = Claims { requester, run: Some("run-1"), model: Some("gpt"), role: None };
     let action = Action::Tool(ToolAction { name: "exec", args: "{}", claims });
     decide(policy, &Facts { action, ..tool_facts(policy.caller(), "exec", "{}") })
 }

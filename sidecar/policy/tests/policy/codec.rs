@@ -4,9 +4,9 @@ use clawlock_policy::codec::{
     MAX_ASSIGNMENT, MAX_DOCUMENT, decode, decode_assignment, digest, encode, encode_assignment,
 };
 use clawlock_policy::document::{
-    Assignment, Category, CauseDoc, CredentialDoc, Day, Document, HaltDoc, LimitDoc, LimitScope, MatchDoc, Mode,
-    OnDeny, PolicyDoc, Protocol, RuleDoc, ScheduleDoc, SecretKey, TenantDoc, Tier, ToolCategoryDoc, UpstreamDoc,
-    WindowDoc,
+    Assignment, Category, CauseDoc, CredentialDoc, Day, Document, FileAccess, HaltDoc, HostDoc, LimitDoc, LimitScope,
+    ManifestDoc, MatchDoc, Mode, OnDeny, PolicyDoc, Protocol, RoleDoc, RuleDoc, ScheduleDoc, SecretKey, TenantDoc,
+    Tier, ToolCategoryDoc, UpstreamDoc, WindowDoc,
 };
 use serde_json::{Value, json};
 
@@ -33,6 +33,8 @@ fn documents() -> Vec<Document> {
         Document::Halt(HaltDoc { name: "acme/h".into(), reason: "\"quoted\"\n".into(), cause: None }),
         halted_by_gate(),
         full_policy(),
+        Document::Manifest(full_manifest()),
+        Document::Manifest(ManifestDoc { roles: vec![], ..full_manifest() }),
         Document::Tenant(TenantDoc {
             name: "acme".into(),
             guardrails: vec![],
@@ -47,6 +49,18 @@ fn documents() -> Vec<Document> {
 fn halted_by_gate() -> Document {
     let cause = CauseDoc::Denial { policy: "acme/p".into(), rule: "r".into() };
     Document::Halt(HaltDoc { name: "acme/pod-1".into(), reason: "why".into(), cause: Some(cause) })
+}
+
+/// A manifest with every field.
+fn full_manifest() -> ManifestDoc {
+    ManifestDoc {
+        name: "acme/m".into(),
+        tools: strings(&["exec"]),
+        hosts: vec![HostDoc { host: "a.example".into(), port: 8443 }],
+        files: FileAccess::Read,
+        programs: true,
+        roles: vec![RoleDoc { name: "viewer".into(), tools: strings(&["ls"]) }],
+    }
 }
 
 /// A policy with every field.

@@ -18,6 +18,7 @@ mod envelope;
 mod halt;
 mod json;
 mod limits;
+mod manifest;
 mod names;
 mod pattern;
 mod reference;

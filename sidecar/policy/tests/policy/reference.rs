@@ -5,7 +5,7 @@
 
 mod clock;
 mod model;
-mod world;
+pub(crate) mod world;
 
 use clawlock_policy::document::{Document, Mode, RuleDoc, Tier};
 use clawlock_policy::schedule::Schedule;
@@ -105,7 +105,7 @@ fn lists(documents: &mut [Document]) -> Vec<&mut Vec<RuleDoc>> {
     let lists = documents.iter_mut().filter_map(|document| match document {
         Document::Policy(doc) => Some(&mut doc.rules),
         Document::Tenant(doc) => Some(&mut doc.guardrails),
-        Document::Upstream(_) | Document::Halt(_) => None,
+        Document::Upstream(_) | Document::Halt(_) | Document::Manifest(_) => None,
     });
     lists.collect()
 }
@@ -209,7 +209,7 @@ fn audit_says_what_enforcement_does() {
         let mut kept = false;
         documents.retain(|document| match document {
             Document::Policy(_) => !std::mem::replace(&mut kept, true),
-            Document::Halt(_) => false,
+            Document::Halt(_) | Document::Manifest(_) => false,
             Document::Tenant(_) | Document::Upstream(_) => true,
         });
         for document in &mut documents {

@@ -21,7 +21,7 @@ use crate::llm::ledger::Decided;
 /// Longest tool name in bytes.
 const TOOL_NAME: usize = 256;
 
-/// Longest requester, run or model in bytes: names and ids, not texts.
+/// Longest requester, run, model or role in bytes: names and ids, not texts.
 const CLAIM: usize = 256;
 
 /// Longest id of a call in bytes. Models make some 30 to 60; routers add a signature.
@@ -52,6 +52,10 @@ pub struct DecideRequest<'a> {
     /// The model that made the call; 1 to 256 bytes.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub model: Option<std::borrow::Cow<'a, str>>,
+    /// The role that the run carries; 1 to 256 bytes. The call is decided within what the agent's manifest declares of the
+    /// role; a role that it does not declare has no tools.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<std::borrow::Cow<'a, str>>,
     /// The id that the model gave the call: 1 to 1024 bytes without control characters. Absent when the call has none.
     /// A result that the model gets to see must be of a call that was decided under its id.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +153,7 @@ impl AgentGate {
                     requester: request.requester.as_deref(),
                     run: request.run.as_deref(),
                     model: request.model.as_deref(),
+                    role: request.role.as_deref(),
                 };
                 let tool = ToolAction { name: &request.tool, args: request.args.get(), claims };
                 let context = Context { now_ms };
@@ -171,13 +176,13 @@ impl AgentGate {
 fn parse(body: &[u8]) -> Result<DecideRequest<'_>, Problem> {
     let request: DecideRequest<'_> = serde_json::from_slice(body)
         .map_err(|error| Problem::bad(format!("the body is no decide request: {error}")))?;
-    let DecideRequest { version, request_id, tool, args, requester, run, model, call_id } = &request;
+    let DecideRequest { version, request_id, tool, args, requester, run, model, role, call_id } = &request;
     check_version(*version)?;
     check_id(request_id)?;
     if tool.is_empty() || tool.len() > TOOL_NAME || tool.chars().any(char::is_control) {
         return Err(Problem::bad(format!("tool: 1 to {TOOL_NAME} bytes without control characters are needed")));
     }
-    for (field, claim) in [("requester", requester), ("run", run), ("model", model)] {
+    for (field, claim) in [("requester", requester), ("run", run), ("model", model), ("role", role)] {
         let wrong = |text: &str| text.is_empty() || text.len() > CLAIM || text.chars().any(char::is_control);
         if claim.as_deref().is_some_and(wrong) {
             return Err(Problem::bad(format!("{field}: 1 to {CLAIM} bytes without control characters are needed")));
@@ -257,6 +262,8 @@ mod tests {
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"requester":""}"#, "requester"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"run":"a\u0000"}"#, "run"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"model":1}"#, "no decide request"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"role":""}"#, "role"),
+            (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"role":"a","role":"b"}"#, "role"),
             (r#"{"version":1,"requestId":"a","tool":"exec","tool":"ls","args":{}}"#, "tool"),
             (r#"{"version":1,"requestId":"a","Tool":"exec","args":{}}"#, "Tool"),
             (r#"{"version":1,"requestId":"a","tool":"exec","args":{},"callId":""}"#, "callId"),

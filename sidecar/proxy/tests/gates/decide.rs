@@ -1,6 +1,6 @@
 //! `/v1/decide` over a real connection.
 
-use clawlock_policy::document::{MatchDoc, OnDeny, RuleDoc, Tier};
+use clawlock_policy::document::{Document, FileAccess, ManifestDoc, MatchDoc, OnDeny, RoleDoc, RuleDoc, Tier};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -72,6 +72,49 @@ async fn a_repeated_request_gets_the_same_answer_and_no_second_record() {
     // A new policy is asked anew.
     world.install(vec![tenant(), policy(vec![tool("none", "exec", None, Tier::Block)])]);
     assert_eq!(ask(&world, body).await.json()["decision"], "deny");
+}
+
+/// What policy allows, a manifest and the role of a run narrow; a role opens nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn manifest_and_role_only_narrow() {
+    let manifest = Document::Manifest(ManifestDoc {
+        name: "acme/support".to_owned(),
+        tools: vec!["exec".to_owned(), "pg_readonly".to_owned()],
+        hosts: Vec::new(),
+        files: FileAccess::Write,
+        programs: true,
+        roles: vec![RoleDoc { name: "viewer".to_owned(), tools: vec!["pg_readonly".to_owned()] }],
+    });
+    let world = World::start(vec![tenant(), policy(vec![tool("exec", "exec", None, Tier::Auto)]), manifest]).await;
+    let question = |id: &str, tool: &str, role: Option<&str>| {
+        let mut question = json!({"version": 1, "requestId": id, "tool": tool, "args": {}});
+        if let Some(role) = role {
+            question["role"] = role.into();
+        }
+        question.to_string()
+    };
+    let mut answers = Vec::new();
+    for (id, tool, role) in [
+        ("1", "exec", None),
+        ("2", "exec", Some("viewer")),
+        ("3", "exec", Some("admin")),
+        ("4", "write", None),
+        ("5", "pg_readonly", Some("viewer")),
+    ] {
+        let answer = ask(&world, question(id, tool, role)).await.json();
+        answers.push((answer["decision"].as_str().unwrap().to_owned(), answer["rule"].as_str().map(str::to_owned)));
+    }
+    let denied = |rule: &str| ("deny".to_owned(), Some(rule.to_owned()));
+    let expected = [
+        ("allow".to_owned(), Some("exec".to_owned())),
+        denied("roles"),
+        denied("roles"),
+        denied("tool_scope"),
+        ("deny".to_owned(), None),
+    ];
+    assert_eq!(answers, expected);
+    let records = world.log.records();
+    assert_eq!(records[1]["outcome"]["code"], "NotDeclared");
 }
 
 #[tokio::test(flavor = "multi_thread")]

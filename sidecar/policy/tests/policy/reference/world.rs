@@ -25,7 +25,7 @@ impl Dice {
         all[self.roll(all.len())]
     }
 
-    fn some(&mut self, all: &[&str], most: usize) -> Vec<String> {
+    pub(crate) fn some(&mut self, all: &[&str], most: usize) -> Vec<String> {
         (0..1 + self.roll(most)).map(|_| self.pick(all).to_owned()).collect()
     }
 }
@@ -323,7 +323,7 @@ impl Case {
     pub(crate) fn facts<'a>(&'a self, caller: &'a Caller) -> Facts<'a> {
         let action = match self.tool {
             Some((name, args)) => {
-                let claims = Claims { requester: self.requester, run: None, model: self.model };
+                let claims = Claims { requester: self.requester, run: None, model: self.model, role: None };
                 Action::Tool(ToolAction { name, args, claims })
             }
             None => Action::Http(HttpAction {

@@ -71,6 +71,17 @@ pub(in crate::objects::sidecar) fn update(old: &Pod, new: &Pod, injection: &Inje
         "metadata.labels",
         "labels of clawlock.dev are reserved: injection writes them; leave them as they are",
     )?;
+    let annotations = |pod: &Pod| -> Vec<(String, String)> {
+        let all = pod.metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(names::GROUP_PREFIX));
+        all.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    // Without its manifest the pod would have whatever policy allows.
+    refuse_if(
+        annotations(old) != annotations(new),
+        Reason::Changed,
+        "metadata.annotations",
+        "annotations of clawlock.dev are reserved: what a pod was created with stays; delete the pod to get a new one",
+    )?;
     let Some(images) = injection.agents.images.get(account(new)) else { return Ok(()) };
     let image_before = |name: &str| {
         old.spec.iter().flat_map(views).find(|view| view.name == name).and_then(|view| view.image.map(str::to_owned))
