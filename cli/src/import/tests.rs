@@ -196,7 +196,12 @@ fn a_key_that_is_not_known_is_an_error_with_its_line() {
         (ImportFormat::AgentManifest, "agent:\n  name: a\n  gatway: {}\n", 3, Some("gateway")),
         (ImportFormat::Binding, "{\n \"skill\": \"a\",\n \"allowed_host\": []\n}", 3, Some("allowed_hosts")),
         (ImportFormat::Binding, "{\n \"skill\": \"a\",\n \"allowed_hosts\": [\"*.example\"]\n}", 3, None),
-        (ImportFormat::Binding, "{\"skill\": \"a\",\n\"roles\": {\"b\": {\n\"tool_scop\": []}}}", 3, None),
+        (
+            ImportFormat::Binding,
+            "{\"skill\": \"a\",\n\"roles\": {\"b\": {\n\"tool_scop\": []}}}",
+            3,
+            Some("tool_scope"),
+        ),
         (
             ImportFormat::Destinations,
             "{\"tenant\": \"a\",\n\"allowed_destination\": []}",

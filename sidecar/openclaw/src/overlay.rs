@@ -149,6 +149,10 @@ impl Merge {
     }
 
     fn runtimes(&mut self) {
+        // A provider by this name would be a runtime to whoever looks for the key.
+        let providers = self.root.get_mut("models").and_then(|models| models.get_mut("providers"));
+        let removed = providers.and_then(Value::as_object_mut).and_then(|providers| providers.remove("agentRuntime"));
+        self.told(removed.is_some(), "models.providers.agentRuntime", "not there: no provider is called so");
         let mut providers: BTreeSet<String> = PROVIDERS.map(str::to_owned).into();
         for top in ["models", "agents"] {
             if let Some(node) = self.root.get_mut(top) {

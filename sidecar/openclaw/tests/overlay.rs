@@ -69,6 +69,16 @@ fn an_author_without_a_configuration_gets_what_must_hold() {
 }
 
 #[test]
+fn no_provider_is_called_as_a_runtime() {
+    for provider in [json!(null), json!({"id": "codex"}), json!({"agentRuntime": {"id": "codex"}})] {
+        let (config, overrides) = merged(&json!({"models": {"providers": {"agentRuntime": provider, "own": {}}}}));
+        check(&config);
+        assert!(config["models"]["providers"].get("agentRuntime").is_none(), "{config}");
+        assert_eq!(overrides, ["models.providers.agentRuntime"]);
+    }
+}
+
+#[test]
 fn what_weakens_the_guard_is_overridden_and_told() {
     let author = json!({
         "plugins": {
