@@ -45,10 +45,10 @@ export async function pastVariables(w, tell) {
   const bare = "env -u HTTPS_PROXY -u https_proxy -u ALL_PROXY -u all_proxy";
   const curl = await shell(w, tell, `${bare} curl -sS -m 5 ${w.payments}/v1/charges 2>&1; echo "ended with $?"`);
   check(!curl.includes("ch_1") && !curl.includes("ended with 0"), "curl without a proxy gets nowhere", curl);
-  // A look-up that nobody answers takes longer than the story has.
-  const url = JSON.stringify(`${w.payments}/v1/charges`);
-  const script = `fetch(${url}, {signal: AbortSignal.timeout(5000)}).then((r)=>r.text()).then(console.log,(e)=>console.log("failed:",e.cause?.code??e.message)).finally(()=>process.exit())`;
-  const node = await shell(w, tell, `env -u NODE_USE_ENV_PROXY -u HTTPS_PROXY -u https_proxy node -e ${quoted(script)}`);
+  // By its address: a look-up that nobody answers takes longer than the story has.
+  const address = (await get("demo-upstreams", "service", "payments")).spec.clusterIP;
+  const script = `fetch("https://${address}/v1/charges", {signal: AbortSignal.timeout(5000)}).then((r)=>r.text()).then(console.log,(e)=>console.log("failed:",e.cause?.code??e.message))`;
+  const node = await shell(w, tell, `env -u NODE_USE_ENV_PROXY -u HTTPS_PROXY -u https_proxy node -e ${quoted(script)}`, { yieldMs: 60_000 });
   check(node.includes("failed:") && !node.includes("ch_1"), "nor does Node", node);
 }
 
