@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clawlock/target
 
 .DEFAULT_GOAL := help
-.PHONY: help build test fmt crds docs deny advisories conformance demo demo-dev e2e e2e-full bench bench-operator fuzz mutants e2e-up e2e-down e2e-conformance images charts
+.PHONY: help build test fmt crds docs deny advisories conformance demo demo-dev e2e e2e-full bench bench-operator bench-openclaw fuzz mutants e2e-up e2e-down e2e-conformance images charts
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,10 @@ bench: ## side by side with minimal proxies and with peers
 bench-operator: ## memory, edits, streams and injection with 10,000 simulated agents and a real API server
 	@scripts/toolchain
 	@bench/operator/run
+
+bench-openclaw: ## what the guard plugin adds to a tool call of a real OpenClaw
+	@scripts/toolchain
+	@bench/openclaw/run
 
 images: ## the three container images, as docker archives in the cache folder
 	@scripts/images
