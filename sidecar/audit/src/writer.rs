@@ -231,17 +231,7 @@ mod tests {
             tenant: "acme".into(),
             workload: "spiffe://acme.example/ns/acme/sa/default/pod/1".into(),
             action: ActionRecord::Tool { tool: "exec".to_owned(), call_id: None },
-            outcome: Outcome {
-                verdict: "allow",
-                code: None,
-                shadow: None,
-                shadow_policy: None,
-                shadow_rule: None,
-                policy: None,
-                rule: None,
-                digest: None,
-                generation: 1,
-            },
+            outcome: Outcome { verdict: "allow", ..Outcome::reported(1) },
             latency_us: Latency::default(),
         }
     }

@@ -95,8 +95,7 @@ async fn class15_an_echo_is_redacted_in_every_form() {
 async fn class15_an_echo_cut_into_pieces_is_redacted() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let origin = Origin::once(&ca, HOST, Response::new(body)).await;
     let world = start(&ca, &origin).await;
     for byte in format!("before {CANARY} after").bytes() {
         sender.send(Bytes::from(vec![byte])).unwrap();

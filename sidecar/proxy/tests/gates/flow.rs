@@ -113,12 +113,8 @@ async fn unknown_hosts_and_ports_are_refused_at_connect() {
 async fn events_arrive_as_they_are_sent() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| {
-        let body = body.lock().unwrap().take().unwrap();
-        Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
-    })
-    .await;
+    let events = Response::builder().header("content-type", "text/event-stream").body(body).unwrap();
+    let origin = Origin::once(&ca, HOST, events).await;
     let world = World::start(usual(vendor(origin.port(), &ca.pem))).await;
     world.names.set(HOST, vec![vec![loopback()]]);
     let mut http = world.sender(HOST, origin.port()).await;

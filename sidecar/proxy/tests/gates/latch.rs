@@ -101,8 +101,7 @@ fn told(table: &PolicyTable) -> Vec<(SpiffeId, Arc<Halt>)> {
 async fn a_tool_call_that_halts_ends_everything_of_its_pod() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let origin = Origin::once(&ca, HOST, Response::new(body)).await;
     let world = World::start(documents(origin.port(), &ca)).await;
     world.names.set(HOST, vec![vec![loopback()]]);
     let mut http = world.sender(HOST, origin.port()).await;

@@ -18,8 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 async fn an_open_event_stream_ends_when_it_is_no_longer_allowed_and_goes_on_when_it_is() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let origin = Origin::once(&ca, HOST, Response::new(body)).await;
     let documents = usual(vendor(origin.port(), &ca.pem));
     let world = World::start(documents.clone()).await;
     world.names.set(HOST, vec![vec![loopback()]]);

@@ -87,6 +87,12 @@ impl<T> futures_util::Stream for SyncStream<T> {
 }
 
 impl Origin {
+    /// A server over TLS for a host that answers its one request with `response`.
+    pub(crate) async fn once(ca: &TestCa, host: &str, response: Response<OriginBody>) -> Self {
+        let response = Mutex::new(Some(response));
+        Self::tls(ca, host, move |_, _| response.lock().unwrap().take().unwrap()).await
+    }
+
     /// A server over TLS for a host, with a certificate of `ca`.
     pub(crate) async fn tls(
         ca: &TestCa,

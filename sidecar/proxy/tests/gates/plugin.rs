@@ -96,8 +96,7 @@ async fn other_upstreams_and_listed_pods_need_no_plugin() {
 async fn an_open_stream_to_a_model_ends_when_the_plugin_goes_silent() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let origin = Origin::once(&ca, HOST, Response::new(body)).await;
     let world = World::start(usual(model(origin.port(), &ca))).await;
     world.names.set(HOST, vec![vec![loopback()]]);
     assert_eq!(beat(&world, 1).await, 200);

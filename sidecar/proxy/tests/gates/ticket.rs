@@ -102,8 +102,7 @@ async fn an_identity_that_was_removed_is_refused_by_the_gateway() {
 async fn a_schedule_that_is_closed_denies_and_ends_open_streams() {
     let ca = TestCa::new();
     let (sender, body) = pieces();
-    let body = std::sync::Mutex::new(Some(body));
-    let origin = Origin::tls(&ca, HOST, move |_, _| Response::new(body.lock().unwrap().take().unwrap())).await;
+    let origin = Origin::once(&ca, HOST, Response::new(body)).await;
     let window = WindowDoc { days: vec![Day::Fri], from: "08:00".to_owned(), to: "09:00".to_owned() };
     let schedule = ScheduleDoc { time_zone: "UTC".to_owned(), windows: vec![window], excluded_dates: Vec::new() };
     let rule = RuleDoc { schedule: Some(schedule), ..http_rule("hours", "vendor", &[], &[], Tier::Auto) };
